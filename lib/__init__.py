@@ -1,0 +1,40 @@
+"""The library that the scripts in bin/ share; importing it makes the packages of .venv importable.
+
+This file runs before anything else does, also under an interpreter that is too old for the rest: it must parse
+with any python3. Packages come from .venv when that was made by the same Python version as the one running, else
+the script starts again under .venv's own interpreter; without a .venv the system's packages have to do.
+"""
+
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+VERSION = "0.1.0"
+OLDEST_PYTHON = (3, 11)
+
+
+def _find_packages():  # type: () -> None
+    venv = os.path.join(ROOT, ".venv")
+    fitting = os.path.join(venv, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+    if sys.version_info >= OLDEST_PYTHON and os.path.isdir(fitting):
+        if fitting not in sys.path:
+            sys.path.insert(_before_other_packages(), fitting)
+        return
+    script = os.path.realpath(sys.argv[0]) if sys.argv and sys.argv[0] else ""
+    python = os.path.join(venv, "bin", "python")
+    if os.path.dirname(script) == os.path.join(ROOT, "bin") and sys.prefix != venv and os.access(python, os.X_OK):
+        os.execv(python, [python, script] + sys.argv[1:])
+    if sys.version_info < OLDEST_PYTHON:
+        name = os.path.basename(script) or "ao"
+        found = "%d.%d" % sys.version_info[:2]
+        sys.exit("%s: needs Python 3.11 or newer, found %s; run: make -C %s setup" % (name, found, ROOT))
+
+
+def _before_other_packages():  # type: () -> int
+    for place, folder in enumerate(sys.path):
+        if folder.endswith(("site-packages", "dist-packages")):
+            return place
+    return len(sys.path)
+
+
+_find_packages()

@@ -1,0 +1,89 @@
+"""Where everything lies under $AO_HOME; no other module joins these names.
+
+Ids and project names become file names, so they are checked here, at the one place where they do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from lib.errors import AoError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def home() -> str:
+    """The folder that holds all of ao's files: $AO_HOME or ~/.ao, made with mode 0700 when it is not there."""
+    path = os.path.abspath(os.path.expanduser(os.environ.get("AO_HOME") or "~/.ao"))
+    if not os.path.isdir(path):
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise AoError(
+                f"cannot make ao's folder '{path}': {error.strerror}; set AO_HOME to a folder you own"
+            ) from error
+    return path
+
+
+def name(text: str, what: str = "name") -> str:
+    """`text` if it can safely be a file name and a word on a command line, else AoError."""
+    if not NAME.fullmatch(text) or text.endswith((".lock", ".yaml")):
+        raise AoError(f"not a valid {what}: {text[:80]!r} (letters, digits, '.', '_' and '-', at most 64)")
+    return text
+
+
+def sessions(home: str) -> str:
+    return os.path.join(home, "sessions")
+
+
+def session(home: str, project: str, id: str) -> str:
+    return os.path.join(home, "sessions", name(project, "project"), name(id, "session id") + ".yaml")
+
+
+def archived(home: str, project: str, id: str) -> str:
+    return os.path.join(home, "archive", name(project, "project"), name(id, "session id") + ".yaml")
+
+
+def project(home: str, project: str) -> str:
+    return os.path.join(home, "projects", name(project, "project") + ".yaml")
+
+
+def events(home: str) -> str:
+    return os.path.join(home, "events")
+
+
+def forge(home: str, project: str) -> str:
+    return os.path.join(home, "forge", name(project, "project"))
+
+
+def report(home: str, project: str, id: str) -> str:
+    return os.path.join(home, "reports", name(project, "project"), name(id, "session id"))
+
+
+def launch(home: str, project: str, id: str) -> str:
+    return os.path.join(home, "launch", name(project, "project"), name(id, "session id") + ".json")
+
+
+def worktree(home: str, project: str, id: str) -> str:
+    return os.path.join(home, "worktrees", name(project, "project"), name(id, "session id"))
+
+
+def log(home: str, *parts: str) -> str:
+    """A file under logs/; its folder is made."""
+    path = os.path.join(home, "logs", *(name(part, "log") for part in parts))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path
+
+
+def lock(home: str, *parts: str) -> str:
+    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`, `repo/<hash>`."""
+    return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
+
+
+def loop(home: str) -> str:
+    return os.path.join(home, "loop.yaml")
+
+
+def cache(home: str, entry: str) -> str:
+    return os.path.join(home, "cache", name(entry, "cache"))

@@ -1,0 +1,109 @@
+"""Every program that ao starts, each with a time limit.
+
+No shell ever stands between ao and a program, and a program that runs past its limit is ended with everything that it
+started. This is the only module that imports subprocess; `LIMITS` is the only table of limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lib.errors import AoError, Unknown
+
+LIMITS = {  # seconds
+    "git": 30,  # answers from the object store
+    "git-write": 120,  # adding a worktree of a large repository
+    "git-network": 60,  # fetch and push
+    "tmux": 5,
+    "tool": 10,  # asking a program for its version
+    "post-create": 600,  # a project's set-up commands; `post_create` may install packages
+    "check": 1800,  # one CI check; a project's own `timeout` is used instead where it says so
+}
+ENDING = 2.0  # seconds between asking a program to end and ending it
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class TimedOut(Unknown):
+    """The program did not end within its limit and was stopped."""
+
+
+class Missing(AoError):
+    """The program is not installed, or not on PATH."""
+
+
+def run(
+    limit: str,
+    argv: Sequence[str],
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,
+    output: int | None = None,
+    seconds: float | None = None,
+) -> Result:
+    """Run `argv` to its end and return its exit code and what it printed (undecodable bytes replaced).
+
+    `limit` is a key of LIMITS; `seconds` replaces it where a project configures its own. `output` is a file descriptor
+    that takes stdout and stderr instead. Raises TimedOut, Missing, or AoError when the program cannot be started.
+    """
+    wait = LIMITS[limit] if seconds is None else seconds
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE if output is None else output,
+            stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not os.path.isdir(cwd):
+            raise AoError(f"cannot run '{argv[0]}' in '{cwd}': no such folder") from error
+        raise Missing(f"cannot run '{argv[0]}': not found on PATH; see: ao-doctor") from error
+    except (OSError, ValueError) as error:
+        raise AoError(f"cannot run '{argv[0]}': {error}") from error
+    try:
+        out, err = process.communicate(None if input is None else input.encode("utf-8", "replace"), timeout=wait)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise TimedOut(f"'{' '.join(argv[:3])}' did not end within {wait:g} s") from None
+    except BaseException:  # Ctrl-C: the child has a session of its own and would go on
+        _end(process)
+        raise
+    return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))
+
+
+def detach(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Start `argv` on its own, with no terminal and nobody waiting for it."""
+    subprocess.Popen(
+        list(argv),
+        env=None if env is None else dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+            if sign == signal.SIGTERM:
+                continue
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            pipe.close()

@@ -1,0 +1,223 @@
+"""YAML files that survive crashes, races and each other's writers.
+
+The lock is a sidecar, never x.yaml itself: `write` replaces the file's inode, and a lock on the old inode protects
+nobody. Readers take no lock: a rename is atomic, so they see the old file or the new one. Every file ends with the
+line `...`, YAML's own end of document, so that a file cut short is noticed instead of being read as a smaller one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import AoError, Busy, Unreadable
+
+if TYPE_CHECKING:
+    import yaml
+
+END = "...\n"
+PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
+    ("bool", re.compile(r"^(?:true|false)$"), "tf"),
+    ("int", re.compile(r"^-?(?:0|[1-9][0-9]*)$"), "-0123456789"),
+    ("float", re.compile(r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?$"), "-0123456789"),
+    ("null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""]),
+)
+_classes: dict[str, Any] = {}
+
+
+def read(path: str) -> dict[str, Any] | None:
+    """The mapping in a file, None when there is no file. Raises Unreadable for anything that is not a whole mapping."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(f"cannot read '{path}': {error}") from error
+    return loads(text, path)
+
+
+def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
+    """The mapping in `text`. `whole` demands the end line that `write` leaves."""
+    import yaml
+
+    if whole and not text.endswith(END):
+        raise Unreadable(f"cannot read '{path}': it was cut short (no '...' at its end)")
+    try:
+        value = yaml.load(text, Loader=loader())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise Unreadable(f"cannot read '{path}': {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise Unreadable(f"cannot read '{path}': it holds {type(value).__name__}, not a mapping")
+    return value
+
+
+def dumps(value: dict[str, Any]) -> str:
+    """YAML text for a mapping: no anchors, no wrapping that would change with content, lone surrogates replaced."""
+    import yaml
+
+    return str(
+        yaml.dump(clean(value), Dumper=dumper(), sort_keys=False, allow_unicode=True, width=200, explicit_end=True)
+    )
+
+
+def write(path: str, value: dict[str, Any], mode: int = 0o600) -> None:
+    """Replace a file by a mapping, all or nothing, also when the power goes."""
+    replace(path, dumps(value).encode("utf-8"), mode)
+
+
+def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace a file by `content` through a temporary file of a unique name in the same folder."""
+    folder = os.path.dirname(path)
+    temporary = ""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, mode)
+            if durable:
+                os.fsync(handle)
+        os.replace(temporary, path)
+        if durable:
+            _sync(folder)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise AoError(f"cannot write '{path}': {error.strerror}") from error
+        raise
+
+
+def reserve(path: str, value: dict[str, Any]) -> bool:
+    """Create a file that nobody else has created, with its content from the first moment on; False when it exists."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+    try:
+        with open(handle, "wb") as file:
+            file.write(dumps(value).encode("utf-8"))
+            file.flush()
+            os.fsync(handle)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise AoError(f"cannot write '{path}': {error.strerror}") from error
+    finally:
+        os.unlink(temporary)
+    _sync(folder)
+    return True
+
+
+def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read, change and write a mapping under its lock, and return it as it was and as it is.
+
+    `change` edits the mapping in place; a file that is not there is an empty one. Nothing is written when nothing
+    differs. An unreadable file raises Unreadable and stays as it is.
+    """
+    with lock(path):
+        before = read(path) or {}
+        after = copy.deepcopy(before)
+        change(after)
+        if after != before:
+            write(path, after)
+    return before, after
+
+
+@contextlib.contextmanager
+def lock(path: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the sidecar lock of `path`. Raises Busy when another process holds it for longer than `patience` seconds."""
+    import filelock
+
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        held = filelock.FileLock(path + ".lock", mode=0o600, thread_local=False)
+        held.acquire(timeout=patience, poll_interval=0.005)
+    except filelock.Timeout as error:
+        raise Busy(f"cannot lock '{path}': another process holds it") from error
+    except OSError as error:
+        raise AoError(f"cannot lock '{path}': {error.strerror}") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def is_held(path: str) -> bool:
+    """Whether some process holds the lock of `path` at this moment."""
+    if not os.path.exists(path + ".lock"):
+        return False
+    try:
+        with lock(path, patience=0):
+            return False
+    except Busy:
+        return True
+
+
+def set_aside(path: str, now: str) -> str | None:
+    """Move a damaged file out of the way, never over another, and return its new path; None when it has gone."""
+    target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
+    while os.path.exists(target):
+        target += "x"
+    try:
+        os.rename(path, target)
+    except FileNotFoundError:
+        return None
+    return target
+
+
+def clean(value: Any) -> Any:
+    """`value` with every lone surrogate in its strings replaced: they cannot be encoded, and come from bad names."""
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+def loader() -> type[yaml.CSafeLoader]:
+    """A C loader that takes `on`, `012`, `1:30` and dates for the strings they are."""
+    if "loader" not in _classes:
+        import yaml
+
+        class Loader(yaml.CSafeLoader):
+            yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+        for tag, pattern, first in _PLAIN:
+            Loader.add_implicit_resolver("tag:yaml.org,2002:" + tag, pattern, list(first))
+        _classes["loader"] = Loader
+    found: type[yaml.CSafeLoader] = _classes["loader"]
+    return found
+
+
+def dumper() -> type[yaml.CSafeDumper]:
+    """A C dumper without anchors that quotes whatever any YAML 1.1 reader would take for something else."""
+    if "dumper" not in _classes:
+        import yaml
+
+        class Dumper(yaml.CSafeDumper):
+            def ignore_aliases(self, data: object) -> bool:
+                return True
+
+        _classes["dumper"] = Dumper
+    found: type[yaml.CSafeDumper] = _classes["dumper"]
+    return found
+
+
+def _sync(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
