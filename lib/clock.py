@@ -1,6 +1,6 @@
 """Time as ao sees it: it never runs backward, and hours in which nobody looked do not count.
 
-Timers ask `Clock.elapsed(since)` and never subtract wall times themselves: a laptop asleep over the weekend, a clock set
+Timers ask `Clock.elapsed(since)` and never subtract wall times: a laptop asleep over the weekend, a clock set
 an hour forward, or a loop that was stopped would otherwise fire every timer at once. `loop.yaml` keeps what this
 needs: the last look's wall time, monotonic time and boot, and the *gaps* in which nobody looked.
 """

@@ -1,0 +1,54 @@
+"""Agents: the programs that do the work. An agent is a module with the functions of `Agent`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from lib.config import Project
+
+Session = Mapping[str, Any]  # a session record
+
+
+class Launch(NamedTuple):
+    """How to start an agent."""
+
+    argv: list[str]
+    environment: dict[str, str]  # beside what every agent gets (AO_SESSION_ID, PATH, …)
+    has_prompt: bool  # the prompt is in argv; otherwise it is delivered as the first message
+
+
+class Reading(NamedTuple):
+    """What a look at the screen says about an agent."""
+
+    activity: str | None  # active, ready, waiting_input, blocked; None when the screen does not tell
+    question: str = ""  # the text of the dialog that waits for a person
+
+
+class Agent(Protocol):
+    # What must be true before launch (trust, excludes in info/exclude). Runs before each start; must be repeatable.
+    def prepare(self, project: Project, session: Session) -> None: ...
+
+    # How to start with this prompt; the prompt is None for a start without a task.
+    def launch(self, project: Project, session: Session, prompt: str | None) -> Launch: ...
+
+    # How to start again in the same conversation, None when this agent cannot.
+    def resume(self, project: Project, session: Session) -> Launch | None: ...
+
+    # What the visible screen says. Pure.
+    def read(self, project: Project, screen: str) -> Reading: ...
+
+    # Why a message cannot be typed at this screen ("" when it can): a dialog, a busy line-mode program, a draft. Pure.
+    def obstacle(self, project: Project, screen: str) -> str: ...
+
+    # Whether the input box of this screen still holds text that was typed or pasted. Pure.
+    def has_draft(self, project: Project, screen: str) -> bool: ...
+
+    # For each message id whether the agent has it: True, False (it certainly does not), None (cannot be known).
+    # history is the terminal's scrollback, None when it could not be read.
+    def received(
+        self, project: Project, session: Session, ids: Sequence[str], history: str | None
+    ) -> dict[str, bool | None]: ...
+
+    # The program that must be installed, for ao-doctor; None when configuration names it.
+    def program(self, project: Project) -> str | None: ...
