@@ -1,0 +1,67 @@
+"""What ao does to the world: every effect by name, the lock that it runs under, and the points where it can be cut off.
+
+A side effect's intent is saved before it and its result after it. A process that dies in between leaves the intent and
+frees the lock, because the kernel frees it; whoever finds an intent whose lock is free asks the world whether the
+effect happened. While the lock is held, the effect is under way and is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lib import paths, store
+
+EFFECTS = {
+    "spawn.record": "reserve the id by creating the session's record",
+    "spawn.worktree": "make the branch and the worktree",
+    "spawn.post-create": "run the project's set-up commands in the worktree",
+    "spawn.pane": "start the agent's terminal",
+    "spawn.inbox": "queue the task and finish the spawn",
+    "deliver.paste": "paste a message into the agent's terminal",
+    "deliver.enter": "press Enter behind a pasted message",
+    "notify.send": "tell a person through one notifier",
+    "merge.merge": "merge a pull request at the forge",
+    "ci.start": "start the checks of a pull request in a process of their own",
+    "kill.pane": "end the agent's terminal",
+    "restore.pane": "start the agent's terminal again",
+    "backup.ref": "save a worktree's work under refs/ao/backup",
+    "prune.worktree": "remove a worktree and its branch",
+    "archive.record": "move a record to the archive",
+}
+FAULT = "AO_FAULT"  # tests set it to `<effect>:before`, `<effect>:inside` or `<effect>:after` to be killed there
+
+
+@contextlib.contextmanager
+def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
+    """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
+    with store.lock(_lock_path(home, session), patience):
+        yield
+
+
+def is_under_way(home: str, session: Mapping[str, Any]) -> bool:
+    """Whether a process holds the session's effect lock at this moment."""
+    return store.is_held(_lock_path(home, session))
+
+
+@contextlib.contextmanager
+def effect(name: str) -> Iterator[None]:
+    """Mark the code that carries out one effect; the same name may mark it at one place only."""
+    if name not in EFFECTS:
+        raise KeyError(name)
+    fault(f"{name}:before")
+    yield
+    fault(f"{name}:after")
+
+
+def fault(point: str) -> None:
+    """Die here, as by kill -9, when a test asked for it."""
+    if os.environ.get(FAULT) == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lock_path(home: str, session: Mapping[str, Any]) -> str:
+    return paths.lock(home, "effect", session["project_id"], session["id"])

@@ -1,0 +1,145 @@
+"""The event log: what happened, in order, for people, pages and replay.
+
+One file a day under events/; each line is `- ` and one JSON mapping, so a file is a YAML sequence and a line is JSON.
+An event is written before the record that it tells of, with the record's next `rev`; after a crash in between the
+same event is written again, so readers drop repeats of (session, rev, type).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lib import paths, status, store
+from lib.clock import Clock
+
+Event = dict[str, Any]
+
+# What JSON leaves as it is and YAML does not allow: DEL, C1, and the non-characters.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+TAIL = 65536  # bytes read to find the last line; a longer line is cut when it is written
+LONGEST_TEXT = 8192
+
+
+def append(home: str, clock: Clock, events: list[Event]) -> None:
+    """Write events, each with the next `id` and the time; a torn last line of a writer that died is ended first."""
+    if not events:
+        return
+    folder = paths.events(home)
+    with store.lock(folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, clock.iso[:10] + ".yaml")
+        number = last_id(home)
+        lines = []
+        for event in events:
+            number += 1
+            lines.append(line({"id": number, "at": clock.iso, **event}))
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(handle).st_size
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            os.write(handle, ("\n" * torn + "".join(lines)).encode("utf-8"))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """An event as a line of the log; long texts are cut."""
+    short = {key: _cut(value) for key, value in event.items()}
+    text = json.dumps(short, ensure_ascii=False, separators=(", ", ": "))
+    return "- " + _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
+def parse(text: str) -> Event | None:
+    """The event in a line of the log, None for a torn or foreign one."""
+    try:
+        event = json.loads(text[2:]) if text.startswith("- ") else None
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("id"), int) else None
+
+
+def last_id(home: str) -> int:
+    """The id of the newest event, 0 when there is none."""
+    for path in reversed(files(home)):
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            tail = file.read().decode("utf-8", "replace")
+        for text in reversed(tail.splitlines()):
+            event = parse(text)
+            if event:
+                return int(event["id"])
+    return 0
+
+
+def files(home: str) -> list[str]:
+    """The log's files, oldest first."""
+    folder = paths.events(home)
+    try:
+        found = sorted(name for name in os.listdir(folder) if re.fullmatch(r"\d{4}-\d\d-\d\d\.yaml", name))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(folder, name) for name in found]
+
+
+def read(home: str, since: str = "", after: int = 0, session: str = "") -> Iterator[Event]:
+    """Events in order, from an ISO time or behind an id, of one session or all, without repeats."""
+    seen: set[tuple[Any, ...]] = set()
+    for path in files(home):
+        if since and os.path.basename(path)[:10] < since[:10]:
+            continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for text in file:
+                event = parse(text)
+                if event is None or event["id"] <= after or event.get("at", "") < since:
+                    continue
+                if session and event.get("session_id") != session:
+                    continue
+                key = (event.get("session_id"), event.get("rev"), event.get("type"), event.get("reaction_key"))
+                if event.get("rev") is not None:
+                    if key in seen:
+                        continue
+                    seen.add(key)
+                yield event
+
+
+def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """The events that the difference between two states of a record makes."""
+    found: list[Event] = []
+    old, new = before.get("status"), after.get("status")
+    if not before:
+        found.append({"type": "spawned", "issue_id": after.get("issue_id"), "task": after.get("task")})
+    elif old != new:
+        found.append({"type": "status_changed", "from": old, "to": new})
+        if new in status.TERMINAL and old not in status.TERMINAL:
+            found.append({"type": "terminated", "reason": after.get("error") or new})
+    if before and before.get("activity") != after.get("activity"):
+        found.append({"type": "activity_changed", "prev": before.get("activity"), "next": after.get("activity")})
+    if before.get("pr") != after.get("pr"):
+        found.append(
+            {"type": "pr_enrichment_changed", "pr": after.get("pr"), "attention_level": status.attention(after)}
+        )
+    states = {message["id"]: message["state"] for message in before.get("inbox") or ()}
+    for message in after.get("inbox") or ():
+        if states.get(message["id"]) != message["state"]:
+            found.append(_message_changed(message))
+    names = {"session_id": after["id"], "project_id": after["project_id"], "rev": after["rev"]}
+    return [{**event, **names} for event in found]
+
+
+def _message_changed(message: Mapping[str, Any]) -> Event:
+    event = {"type": "message_changed", "message_id": message["id"], "state": message["state"]}
+    if message["state"] == "queued":
+        event |= {"from": message.get("from"), "text": message.get("text")}
+    return event
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return value[:LONGEST_TEXT] + f" … ({len(value)} characters)"
+    return value

@@ -1,0 +1,59 @@
+"""Whether a pull request can be merged now, and what stands in the way; pure.
+
+An empty list of blockers is the one meaning of *ready*: the status `mergeable`, the condition `approved-and-green` and
+the last check before a merge all ask here. Whatever is unknown blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib.clock import Clock, duration
+
+Session = Mapping[str, Any]
+
+
+def blockers(session: Session, merge: Mapping[str, Any], clock: Clock) -> list[str]:
+    """Why the pull request cannot be merged now; [] when it is ready."""
+    pr = session.get("pr") or {}
+    if pr.get("state") != "open":
+        return [f"it is {pr.get('state')}"]
+    found = []
+    if pr.get("is_draft"):
+        found.append("it is a draft")
+    if pr.get("from_fork"):
+        found.append("its branch is in another repository")
+    if pr.get("review_decision") == "changes_requested":
+        found.append("changes are requested")
+    elif merge.get("require_review", True) and not _approved_by_another(session):
+        found.append("nobody has approved it")
+    if merge.get("require_checks", True):
+        found += _check_blockers(pr)
+    if pr.get("mergeable") is None:
+        found.append("whether it can be merged is not known yet")
+    elif not pr["mergeable"]:
+        found.append(f"it conflicts with {pr.get('base_branch')}")
+    found += pr.get("forge_blockers") or []
+    if clock.elapsed(pr.get("head_seen_at")) < duration(merge.get("settle", "30s")):
+        found.append(f"its head is newer than {merge.get('settle', '30s')}")
+    return found
+
+
+def _approved_by_another(session: Session) -> bool:
+    pr = session.get("pr") or {}
+    return bool(pr.get("review_decision") == "approved") and any(
+        by != session.get("id") for by in pr.get("approved_by", ())
+    )
+
+
+def _check_blockers(pr: Mapping[str, Any]) -> list[str]:
+    checks = {check["name"]: check.get("status") for check in pr.get("ci_checks") or ()}
+    found = [f"check '{name}' {_WORDS[state]}" for name, state in checks.items() if state in _WORDS]
+    found += [f"check '{name}' is missing" for name in pr.get("expected_checks") or () if name not in checks]
+    if "passed" not in checks.values() and not found:
+        found.append("no check has completed")
+    return found
+
+
+_WORDS = {"failed": "failed", "pending": "is pending", "running": "is running"}
