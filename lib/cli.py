@@ -1,6 +1,7 @@
 """What every script does the same way: its help, its exit code, its one line when something cannot be done.
 
-This is the only module of the library that prints or exits.
+This is the only module of the library that prints or exits. It imports argparse and the configuration only where they
+are used: ao-status and ao-hook start without either.
 """
 
 from __future__ import annotations
@@ -10,14 +11,23 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lib.errors import AoError
+from lib.errors import AoError, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
+    from lib.config import Config, Project
+
+LEVELS = ("debug", "info", "warning")  # of AO_LOG
+TERMINATED = 143
+_notices = {"to": "stdout"}
+
 
 def run(main: Callable[[list[str]], int]) -> int:
-    """Call a script's main and return its exit code: 1 could not, 2 wrong usage, 130 interrupted."""
+    """Call a script's main and return its exit code: 1 could not, 2 wrong usage, 130 interrupted.
+
+    A bug keeps its traceback.
+    """
     name = os.path.basename(sys.argv[0])
     try:
         code = main(sys.argv[1:])
@@ -34,9 +44,14 @@ def run(main: Callable[[list[str]], int]) -> int:
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
-    """An argument parser whose --help is the script's docstring followed by its options."""
+    """An argument parser whose --help is the script's docstring followed by its options.
+
+    From here on SIGTERM unwinds like Ctrl-C (exit code 143), so that programs that were started are ended too. A script
+    that never comes here (the quick ones) simply dies of it.
+    """
     import argparse
 
+    _end_on_sigterm()
     first, _, rest = (doc or "").strip().partition("\n")
     return argparse.ArgumentParser(
         prog=name,
@@ -45,6 +60,51 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def commands(parser: argparse.ArgumentParser) -> Callable[[str, str], argparse.ArgumentParser]:
+    """A function that adds a subcommand by its name and help; `args.command` tells which was given."""
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    return lambda name, help: group.add_parser(name, help=help, description=help, allow_abbrev=False)
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="answer with JSON")
+
+
+def config_options(parser: argparse.ArgumentParser, project: bool = True) -> None:
+    if project:
+        parser.add_argument("--project", metavar="ID", help="the project that is meant, where there are several")
+    parser.add_argument("--config", metavar="FILE", help="the ao.yaml to use instead of the nearest one")
+
+
+def config(args: argparse.Namespace) -> Config:
+    """The configuration that counts here; its warnings are chat."""
+    from lib import config
+
+    found = config.load(config.find(os.getcwd(), args.config))
+    for warning in found.warnings:
+        log("warning", warning)
+    return found
+
+
+def project(args: argparse.Namespace) -> Project:
+    """The project that a command means: the one it names, the agent's own, the one around this folder, the only one."""
+    found = config(args)
+    if not found.source:
+        raise AoError(f"there is no ao.yaml for '{os.getcwd()}'; write one with: ao-start")
+    id = args.project or os.environ.get("AO_PROJECT_ID") or _around(found, os.getcwd())
+    known = [*found.projects, *found.broken]
+    if id is None and len(known) != 1:
+        raise UsageError(
+            f"which project of '{found.source}'? add --project with one of: {', '.join(known) or '(none)'}"
+        )
+    id = id or known[0]
+    if id in found.broken:
+        raise AoError(f"cannot use project '{id}': {found.broken[id]}")
+    if id not in found.projects:
+        raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known) or 'none'})")
+    return found.projects[id]
 
 
 def answer(value: Any) -> None:
@@ -59,5 +119,46 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def log(level: str, text: str) -> None:
+    """Chat for who asks for it with AO_LOG; without it warnings only."""
+    wanted = os.environ.get("AO_LOG", "").lower()
+    if LEVELS.index(level) >= LEVELS.index(wanted if wanted in LEVELS else "warning"):
+        say(f"{os.path.basename(sys.argv[0])}: {level}: {one_line(text)}")
+
+
+def notices(to: str) -> None:
+    """Where notifications go in this process: stdout, stderr (beside --json), or "" for nowhere (--quiet)."""
+    _notices["to"] = to
+
+
+def notice(text: str) -> None:
+    """A notification for who looks at the terminal."""
+    stream = {"stdout": sys.stdout, "stderr": sys.stderr}.get(_notices["to"])
+    if stream:
+        stream.write(text + "\n")
+        stream.flush()
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _end_on_sigterm() -> None:
+    import contextlib
+    import signal
+
+    def end(signum: int, frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    with contextlib.suppress(ValueError):  # not the main thread: whoever runs it there decides
+        signal.signal(signal.SIGTERM, end)
+
+
+def _around(found: Config, folder: str) -> str | None:
+    """The project whose repository, or one of whose worktrees, holds `folder`."""
+    from lib import paths
+
+    inside = os.path.realpath(folder) + os.sep
+    roots = [(project.path, id) for id, project in found.projects.items()]
+    roots += [(os.path.realpath(os.path.dirname(paths.worktree(paths.home(), id, "any"))), id) for id in found.projects]
+    return max(((root, id) for root, id in roots if inside.startswith(root + os.sep)), default=("", None))[1]

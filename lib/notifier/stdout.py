@@ -1,0 +1,40 @@
+"""Notifications on the terminal, and always in logs/notifications.log: with cron nobody looks at a terminal.
+
+The line goes through cli.notice, so that a script with --json keeps its stdout clean.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lib import cli, paths, render
+from lib.errors import AoError
+
+
+def send(home: str, notification: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    path = paths.log(home, "notifications.log")
+    line = f"{notification.get('at', '')} {sentence(notification)}\n"
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, line.encode("utf-8", "replace"))  # one write: lines of two processes never mix
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise AoError(f"cannot write '{path}': {error.strerror}") from error
+    cli.notice(sentence(notification))
+
+
+def problem(settings: Mapping[str, Any]) -> str:
+    return ""
+
+
+def sentence(notification: Mapping[str, Any]) -> str:
+    """`[urgent] shop app-3 (ci_failed): message https://…`, in one line."""
+    of = notification.get
+    who = " ".join(str(of(key)) for key in ("project_id", "session_id") if of(key))
+    status = f" ({of('status')})" if of("status") else ""
+    links = "".join(f" {of(key)}" for key in ("pr_url", "issue_url") if of(key))
+    return render.plain(cli.one_line(f"[{of('priority')}] {who}{status}: {of('message')}{links}"))

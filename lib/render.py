@@ -1,0 +1,121 @@
+"""Text for people and agents: tables for terminals, and templates.
+
+What others wrote (titles, branches, errors) may hold escape sequences that would move a terminal's cursor or worse:
+every cell goes through `plain` first. Jinja is imported only when a template is rendered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from lib import ROOT, clock
+from lib.errors import AoError
+
+TEMPLATES = os.path.join(ROOT, "templates")
+COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
+GAP = "  "
+NARROWEST = 6  # columns are not made narrower than this to fit a terminal
+
+Cell = str | tuple[str, str]  # a text, or a text and the name of its colour
+
+
+def table(
+    rows: Sequence[Sequence[Cell]], head: Sequence[str] = (), room: int | None = None, colour: bool = False
+) -> str:
+    """Aligned columns under `head`, at most `room` wide, without trailing blanks; "" for no rows and no head."""
+    lines: list[Sequence[Cell]] = [head, *rows] if head else list(rows)
+    cells = [
+        [(plain(cell), "") if isinstance(cell, str) else (plain(cell[0]), cell[1]) for cell in line] for line in lines
+    ]
+    widths = _widths([[width(text) for text, _ in line] for line in cells], room)
+    return "".join(_line(line, widths, colour) + "\n" for line in cells)
+
+
+def plain(text: str) -> str:
+    """`text` as one line in which nothing is left that a terminal would obey."""
+    if text.isprintable():
+        return text
+    import unicodedata
+
+    spaced = "".join(" " if char.isspace() else char for char in text)
+    return "".join(
+        char if char.isprintable() else "" if unicodedata.category(char) == "Cf" else "\ufffd" for char in spaced
+    )
+
+
+def width(text: str) -> int:
+    """How many columns a terminal needs for `text`."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    zero = sum(unicodedata.category(char) in ("Mn", "Me", "Cf") for char in text)
+    return len(text) - zero + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+
+
+def fit(text: str, room: int) -> str:
+    """`text` in at most `room` columns, with … where it was cut."""
+    if width(text) <= room:
+        return text
+    kept = ""
+    for char in text:
+        if width(kept + char) > room - 1:
+            break
+        kept += char
+    return kept.rstrip() + "…" if room > 0 else ""
+
+
+def ago(now: clock.Clock, since: str | None) -> str:
+    """The age of an ISO time for people: `5m`, `-` when there is no such time."""
+    then = clock.parse(since)
+    return "-" if then is None else clock.age(max(0.0, now.now - then))
+
+
+def painted(text: str, colour: str) -> str:
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colour in COLOURS and text else text
+
+
+def has_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def room(stream: TextIO) -> int | None:
+    """The columns of the terminal behind `stream`, None when it is none: then nothing needs to be cut."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def template(name: str, **values: Any) -> str:
+    """The text of templates/NAME with `values` in it. A name that the template uses and nobody gave is a bug."""
+    import jinja2
+
+    places = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # prompts are not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        return places.get_template(name).render(values)
+    except jinja2.TemplateNotFound as error:
+        raise AoError(f"there is no template '{name}' in '{TEMPLATES}'") from error
+
+
+def _widths(lines: list[list[int]], room: int | None) -> list[int]:
+    """The width of each column; the widest give way until a line fits into `room`."""
+    count = max(map(len, lines), default=0)
+    widths = [max((line[column] for line in lines if column < len(line)), default=0) for column in range(count)]
+    while room and sum(widths) + len(GAP) * (count - 1) > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int], colour: bool) -> str:
+    texts = [(fit(text, size), name, size) for (text, name), size in zip(cells, widths, strict=False)]
+    padded = [(painted(text, name) if colour else text) + " " * (size - width(text)) for text, name, size in texts]
+    return GAP.join(padded).rstrip()
