@@ -43,8 +43,10 @@ def next_step(session: Session, key: str, reaction: Reaction, clock: Clock) -> S
     intent = condition.get("intent")
     if intent and not condition.get("result"):
         return Wait(f"{intent['action']} {intent['id']}, which is under way")
-    if not reaction or not reaction.get("auto", True):
+    if not reaction:
         return Wait("a person: no reaction is configured for it")
+    if not reaction.get("auto", True):
+        reaction = {**reaction, "action": "notify"}
     if session.get("config_error"):
         return Wait(f"its configuration: {session['config_error']}")
     items = due_items(session, rule)
@@ -102,7 +104,7 @@ def _is_exhausted(condition: Mapping[str, Any], reaction: Reaction, action: str)
     if action in ("auto-merge", "restore"):
         return bool(condition.get("failures", 0) >= _retries(reaction, MERGE_RETRIES))
     retries = reaction.get("retries")
-    return retries is not None and condition["attempts"] >= retries
+    return action == "send-to-agent" and retries is not None and bool(condition["attempts"] >= retries)
 
 
 def _retries(reaction: Reaction, default: int) -> int:
