@@ -1,0 +1,92 @@
+"""Reviews of the local forge: what reviewers said, what of it is settled, what it adds up to.
+
+Entries of a pull request's `reviews`: `id(pr<number>-<n>) author session decision(approved|changes_requested|commented)
+body file line head_sha at resolved`. A reviewer's newest approval or request for changes counts; a comment changes
+neither. A new head dismisses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib.errors import AoError
+from lib.scm import Comment, _pulls
+
+DECISIONS = ("approved", "changes_requested", "commented")
+
+
+def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, **said: Any) -> str:
+    """Add a review to a pull request and return its id. `said`: body, file, line."""
+    if record["state"] != "open":
+        raise AoError(f"cannot review pull request '{record['number']}': it is {record['state']}")
+    if decision != "commented":
+        refuse_author(record, author, session, "reviews")
+    reviews = record.setdefault("reviews", [])
+    id = f"pr{record['number']}-{len(reviews) + 1}"
+    entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
+    reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
+    return id
+
+
+def resolve(record: _pulls.Record, thread: str) -> None:
+    """Settle a thread; one that is settled already stays so."""
+    for entry in record.get("reviews") or ():
+        if entry["id"] == thread:
+            entry["resolved"] = True
+            return
+    known = ", ".join(entry["id"] for entry in open_threads(record)) or "none is open"
+    raise AoError(f"there is no thread '{thread}' in pull request '{record['number']}' (open: {known})")
+
+
+def refuse_author(record: _pulls.Record, author: str, session: str, verb: str) -> None:
+    """AoError when the actor is the session whose work this is."""
+    if record.get("session") and record["session"] in (author, session):
+        number = record["number"]
+        raise AoError(f"session '{record['session']}' never {verb} its own pull request '{number}'; ask someone else")
+
+
+def decisions(record: _pulls.Record) -> dict[str, str]:
+    """The newest approval or request for changes of each reviewer."""
+    entries = (entry for entry in record.get("reviews") or () if not _is_own(record, entry))
+    return {entry["author"]: entry["decision"] for entry in entries if entry["decision"] != "commented"}
+
+
+def verdict(record: _pulls.Record, required: bool) -> str:
+    """approved, changes_requested, pending (an approval is required and missing) or none."""
+    said = decisions(record).values()
+    if "changes_requested" in said:
+        return "changes_requested"
+    return "approved" if "approved" in said else "pending" if required else "none"
+
+
+def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
+    """What waits for an answer: unresolved comments, and requests for changes that are their reviewer's newest word."""
+    newest = {e["author"]: e["id"] for e in record.get("reviews") or () if e["decision"] != "commented"}
+    return [
+        entry
+        for entry in record.get("reviews") or ()
+        if not entry.get("resolved") and not _is_own(record, entry) and _waits(entry, newest)
+    ]
+
+
+def comments(record: _pulls.Record, url: str) -> list[Comment]:
+    """The open threads as comments, in the order in which they were written."""
+    return [
+        Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
+        for e in open_threads(record)
+    ]
+
+
+def is_bot(author: str) -> bool:
+    return author.endswith("[bot]")
+
+
+def _waits(entry: Mapping[str, Any], newest: Mapping[str, str]) -> bool:
+    is_newest = newest.get(entry["author"]) == entry["id"]
+    return bool(entry["decision"] == "commented" or (entry["decision"] == "changes_requested" and is_newest))
+
+
+def _is_own(record: _pulls.Record, entry: Mapping[str, Any]) -> bool:
+    session = record.get("session")
+    return bool(session and session in (entry["author"], entry["session"]))

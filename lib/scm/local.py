@@ -1,0 +1,294 @@
+"""The forge that is files: pull requests, checks and reviews of a repository that needs no remote.
+
+The head of a pull request is its branch's tip once that was the same in two looks in a row: an agent in the middle of
+several commits is not reviewed commit by commit. Whatever git says about a head and a base is kept with the pull
+request, so an unchanged one costs no process.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lib import clock as clocks
+from lib import config, git
+from lib.clock import Clock
+from lib.config import Project
+from lib.errors import AoError, Unknown
+from lib.scm import Blocked, Comment, Failure, Pull, Session, _checks, _merging, _pulls, _reviews
+
+
+def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
+    """The pull requests of these sessions as they are now; a session that is missing is unknown."""
+    try:
+        tips = git.branches(project.path)
+    except AoError as error:
+        raise Unknown(str(error)) from error
+    answer: dict[str, Pull | None] = {}
+    for session in sessions:
+        try:
+            record = _pulls.find(home, project, session)
+            if record:
+                record = _follow(home, project, record, session, tips, clock)
+            answer[session["id"]] = facts(home, project, record) if record else None
+        except AoError:
+            continue  # one that cannot be looked at is unknown, and the others are not
+    return answer
+
+
+def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
+    """What a pull request's file says, in the shape of a session's `pr`."""
+    checks = _checks.listed(home, project, record)
+    failed = sorted(check["name"] for check in checks if check["status"] in _checks.FAILED)
+    threads = _reviews.open_threads(record)
+    said = _reviews.decisions(record)
+    against = record.get("against") or {}
+    is_known = against.get("head_sha") == record["head_sha"]
+    return {
+        "number": record["number"],
+        "url": url(home, project, record),
+        "title": record["title"],
+        "owner": "",
+        "repo": project.id,
+        "branch": record["branch"],
+        "base_branch": record["base_branch"],
+        "base_sha": against.get("base_sha", ""),
+        "head_sha": record["head_sha"],
+        "is_draft": record["is_draft"],
+        "state": record["state"],
+        "from_fork": False,
+        "ci_status": _checks.roll_up([check["status"] for check in checks]),
+        "ci_checks": checks,
+        "failing_checks": len(failed),
+        "failing_check_names": failed[:5],
+        "review_decision": _reviews.verdict(record, config.setting(project, "merge.require_review")),
+        "approved_by": sorted(name for name, decision in said.items() if decision == "approved"),
+        "mergeable": against.get("mergeable") if is_known else None,
+        "additions": against.get("additions", 0),
+        "deletions": against.get("deletions", 0),
+        "threads": [entry["id"] for entry in threads if not _reviews.is_bot(entry["author"])],
+        "bot_threads": [entry["id"] for entry in threads if _reviews.is_bot(entry["author"])],
+        "head_seen_at": record["head_seen_at"],
+        "forge_blockers": [record["note"]] if record["note"] else [],
+    }
+
+
+def open_pull(
+    home: str, project: Project, session: Session, title: str, body: str, is_draft: bool, now: str
+) -> tuple[Pull, bool]:
+    """Open a pull request for the session's branch: it, and False when one was open already.
+
+    `session` holds id ("" for a person), branch and base_branch. AoError when there is nothing to merge.
+    """
+    branch, base = session["branch"], session.get("base_branch") or base_branch(project)
+    found, _ = _pulls.everything(home, project.id)
+    for record in found:
+        if record["state"] == "open" and record["branch"] == branch:
+            return facts(home, project, record), False
+    tips = git.branches(project.path)
+    for name in (branch, base):
+        if name not in tips:
+            raise AoError(f"cannot open a pull request for '{branch}': there is no branch '{name}'")
+    if git.contains(project.path, tips[base], tips[branch]):
+        raise AoError(f"cannot open a pull request for '{branch}': it has no commits that '{base}' lacks; commit first")
+    names = {"title": " ".join(title.split()), "body": body, "branch": branch, "base_branch": base}
+    state = {"session": session["id"], "is_draft": is_draft, "state": "open", "created_at": now, "ended_at": None}
+    head = {"head_sha": tips[branch], "head_seen_at": now, "tip": tips[branch], "note": "", "against": {}}
+    record = _pulls.create(home, project.id, {**names, **state, **head, "runs": [], "reviews": []})
+    return facts(home, project, record), True
+
+
+def base_branch(project: Project) -> str:
+    """The branch that this project's work is merged into."""
+    name = config.setting(project, "default_branch") or git.default_branch(project.path)
+    if name is None:
+        raise AoError(f"there is no branch in '{project.path}' yet; make a first commit")
+    return str(name)
+
+
+def url(home: str, project: Project, record: _pulls.Record) -> str:
+    return f"file://{_pulls.path(home, project.id, record['number'])}"
+
+
+def failures(home: str, project: Project, session: Session) -> list[Failure]:
+    """The red checks of the session's pull request with the end of their logs."""
+    record = _wanted(home, project, session)
+    steps = {entry["name"]: entry["run"] for entry in config.setting(project, "ci")}
+    runs = _checks.newest(record).values()
+    red = [run for run in runs if run["status"] in _checks.FAILED and run["name"] in steps]
+    return [Failure(run["name"], f"file://{run['log']}", steps[run["name"]], run["lines"]) for run in red]
+
+
+def comments(home: str, project: Project, session: Session) -> list[Comment]:
+    """What reviewers wrote and nobody settled, oldest first."""
+    record = _wanted(home, project, session)
+    return _reviews.comments(record, url(home, project, record))
+
+
+def ci_wanted(pull: Pull, project: Project) -> bool:
+    """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
+    waiting = any(check["status"] == "pending" for check in pull["ci_checks"])
+    return bool(pull["state"] == "open" and waiting and pull["mergeable"] is not False and pull["base_sha"])
+
+
+def plan_merge(home: str, project: Project, session: Session, method: str, actor: str = "") -> dict[str, str]:
+    """Build the merge commit, moving nothing: `{number commit base_sha head_sha branch base_branch method}`.
+
+    `actor` is the session that asks, "" for a person. Raises Blocked when the pull request is not as it was last seen.
+    """
+    record = _wanted(home, project, session)
+    _reviews.refuse_author(record, "", actor, "merges")
+    if record["state"] != "open" or record["is_draft"]:
+        what = "a draft" if record["state"] == "open" else record["state"]
+        raise Blocked(f"cannot merge pull request '{record['number']}': it is {what}")
+    tips = git.branches(project.path)
+    _check_head(record, tips, record["head_sha"])
+    base = tips.get(record["base_branch"])
+    if base is None:
+        raise Blocked(f"cannot merge pull request '{record['number']}': there is no branch '{record['base_branch']}'")
+    commit = _merging.build(home, project, record, base, method)
+    with git.changing(home, project.path):  # a commit that nothing points to could be collected before it is merged
+        git.out(project.path, "update-ref", _kept(project, record["number"]), commit)
+    _pulls.change(home, project.id, record["number"], lambda fields: fields.update(planned=commit))
+    plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": record["head_sha"]}
+    return {**plan, "branch": record["branch"], "base_branch": record["base_branch"], "method": method}
+
+
+def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> None:
+    """Let the base branch take the planned commit, if head and base are still what was planned with."""
+    if not is_merged(home, project, session, plan):
+        record = _pulls.read(home, project.id, int(plan["number"]))
+        with git.changing(home, project.path):
+            tips = git.branches(project.path)
+            _check_head(record, tips, plan["head_sha"])
+            if tips.get(plan["base_branch"]) != plan["base_sha"]:
+                raise Blocked(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
+            _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
+        _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
+    with git.changing(home, project.path):
+        git.run(project.path, "update-ref", "-d", _kept(project, int(plan["number"])))
+    if config.setting(project, "merge.delete_branch"):
+        delete_branch(home, project, plan["branch"], plan["head_sha"])
+
+
+def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> bool:
+    """Whether the base contains the planned commit; if so the pull request is merged, whoever died before saying so."""
+    tip = git.commit(project.path, git.HEADS + plan["base_branch"])
+    try:
+        done = tip is not None and git.contains(project.path, tip, plan["commit"])
+    except AoError as error:
+        raise Unknown(str(error)) from error
+    if done:
+        _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
+    return done
+
+
+def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
+    """Delete a merged branch if it still is what was merged and no worktree has it; whether it is gone."""
+    with git.changing(home, project.path):
+        if branch not in git.checkouts(project.path):
+            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
+        return git.commit(project.path, git.HEADS + branch) is None
+
+
+def program(project: Project) -> str | None:
+    return None
+
+
+def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
+    record = _pulls.find(home, project, session)
+    if record is None:
+        raise AoError(f"session '{session['id']}' has no pull request; see: ao-pr list")
+    return record
+
+
+def _follow(
+    home: str, project: Project, record: _pulls.Record, session: Session, tips: Mapping[str, str], clock: Clock
+) -> _pulls.Record:
+    """The record brought up to date with the branches; written only when something about it differs."""
+    if record["state"] != "open":
+        return record
+    news = _news(project.path, record, session, tips, clock.iso)
+    if all(record.get(key) == value for key, value in news.items()):
+        return record
+    return _pulls.change(home, project.id, record["number"], lambda fields: _take(fields, news))
+
+
+def _take(fields: _pulls.Record, news: Mapping[str, Any]) -> None:
+    if fields["state"] == "open":  # somebody may have merged or closed it since it was read
+        fields.update(news)
+
+
+def _news(
+    repository: str, record: _pulls.Record, session: Session, tips: Mapping[str, str], now: str
+) -> dict[str, Any]:
+    """The fields of an open pull request that follow from where the branches are now."""
+    base = tips.get(record["base_branch"])
+    if base is None:
+        return {"note": f"base branch '{record['base_branch']}' is gone", "against": {}}
+    head, against = record["head_sha"], record.get("against") or {}
+    if base != against.get("base_sha") and _has_landed(repository, record, base):
+        return {"state": "merged", "merged_sha": base, "ended_at": now, "note": ""}
+    news: dict[str, Any] = {"branch": _branch(record, session, tips), "note": ""}
+    tip = news["tip"] = tips.get(news["branch"], "")
+    if not tip:
+        news["note"] = f"branch '{news['branch']}' is gone"
+    elif tip != head and tip != record.get("tip"):
+        news["note"] = f"branch '{news['branch']}' has commits that are not looked at yet"
+    elif tip != head:
+        if git.contains(repository, base, tip):
+            news["note"] = f"branch '{news['branch']}' has no commits that '{record['base_branch']}' lacks"
+        else:
+            head = tip
+            news.update(head_sha=head, head_seen_at=now)
+    if (against.get("head_sha"), against.get("base_sha")) != (head, base):
+        news["against"] = _compare(repository, head, base)
+    return news
+
+
+def _has_landed(repository: str, record: _pulls.Record, base: str) -> bool:
+    """Whether the base has the head, which it did not have before, or the merge commit that was built for it."""
+    known = (record["head_sha"], record.get("planned"))
+    return any(git.contains(repository, base, sha) for sha in known if sha)
+
+
+def _branch(record: _pulls.Record, session: Session, tips: Mapping[str, str]) -> str:
+    """The branch of a pull request, followed when its session has renamed it."""
+    named, now = str(record["branch"]), str(session.get("branch") or "")
+    if named in tips or now not in tips or now == record["base_branch"] or record.get("session") != session["id"]:
+        return named
+    return now
+
+
+def _compare(repository: str, head: str, base: str) -> dict[str, Any]:
+    fork = git.merge_base(repository, base, head)
+    counts = (0, 0)
+    if fork:
+        text = git.out(repository, "diff", "--shortstat", "--no-ext-diff", "--no-textconv", fork, head)
+        counts = (_count(text, "insertion"), _count(text, "deletion"))
+    is_clean = git.merge_tree(repository, base, head) is not None
+    facts = {"head_sha": head, "base_sha": base, "mergeable": is_clean}
+    return {**facts, "additions": counts[0], "deletions": counts[1]}
+
+
+def _count(text: str, what: str) -> int:
+    match = re.search(rf"(\d+) {what}", text)
+    return int(match.group(1)) if match else 0
+
+
+def _check_head(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
+    tip = tips.get(record["branch"])
+    if tip != head:
+        why = f"branch '{record['branch']}' " + ("has commits that are not looked at yet" if tip else "is gone")
+        raise Blocked(f"cannot merge pull request '{record['number']}': {why}")
+
+
+def _kept(project: Project, number: int) -> str:
+    return f"refs/ao/merge/{project.id}-{number}"
+
+
+def _end(fields: _pulls.Record, commit: str) -> None:
+    if fields["state"] != "merged":
+        fields.update(state="merged", merged_sha=commit, ended_at=clocks.iso(time.time()), note="")

@@ -1,0 +1,177 @@
+"""Issues in the repository itself: docs/issues/NNNN-slug.md, `# Title`, a blank line, the body.
+
+A file holds only text; whether its issue is open or closed is kept under $AO_HOME, so that closing one never dirties a
+checkout. Labels are a line `Labels: bug, ui` right after the title. People write these files by hand, so anything in
+them can be read: a file without a title gets one from its name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from lib import paths, store
+from lib.config import Project
+from lib.errors import AoError
+from lib.tracker import Issue
+
+FOLDER = os.path.join("docs", "issues")
+LARGEST = 256 * 1024  # bytes that are read of an issue; nobody means more than that as a task
+LONGEST_TITLE = 200
+_FILE = re.compile(r"0*([0-9]{1,9})(?:[-_. ].*)?\.md")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+
+
+def get(home: str, project: Project, id: str) -> Issue:
+    """One issue by `12`, `0012` or `#12`; AoError when there is none."""
+    number = _number(id)
+    name = _files(project).get(number)
+    if name is None:
+        raise AoError(f"there is no issue '{id}' in '{os.path.join(project.path, FOLDER)}'; see: ao-issue list")
+    return _read(project, name, number, _closed(home, project))
+
+
+def list(
+    home: str, project: Project, state: str = "open", labels: Sequence[str] = (), limit: int = 30
+) -> builtins.list[Issue]:
+    """Issues in order of their number that have all of `labels`; state is open, closed or all."""
+    closed, found = _closed(home, project), []
+    for number, name in sorted(_files(project).items()):
+        if state not in ("all", "closed" if number in closed else "open"):
+            continue
+        issue = _read(project, name, number, closed)
+        if set(labels) <= set(issue.labels):
+            found.append(issue)
+    return found[:limit]
+
+
+def create(home: str, project: Project, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
+    """Write a new issue file; its number was never given to another one, also when that was deleted."""
+    title = _line(title)
+    if not title:
+        raise AoError(f"cannot make an issue in '{project.id}': its title is empty")
+    parts = [f"# {title}", f"Labels: {', '.join(labels)}" if labels else "", body.strip("\n")]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    made = []
+
+    def reserve(states: dict[str, Any]) -> None:
+        number = max([states.get("last", 0), *_files(project)]) + 1
+        while not _write_new(os.path.join(project.path, FOLDER, f"{number:04}-{_slug(title)}.md"), text):
+            number += 1
+        states["last"] = number
+        made.append(number)
+
+    store.update(_states(home, project), reserve)
+    return get(home, project, str(made[0]))
+
+
+def close(home: str, project: Project, id: str) -> None:
+    """Goal-state: an issue that is closed already stays so."""
+    number = int(get(home, project, id).id)
+    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states), number})))
+
+
+def reopen(home: str, project: Project, id: str) -> None:
+    """Goal-state, like close."""
+    number = int(get(home, project, id).id)
+    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})))
+
+
+def program(project: Project) -> str | None:
+    return None
+
+
+def _states(home: str, project: Project) -> str:
+    return os.path.join(paths.forge(home, project.id), "issues.yaml")
+
+
+def _closed(home: str, project: Project) -> set[int]:
+    return _numbers(store.read(_states(home, project)) or {})
+
+
+def _numbers(states: dict[str, Any]) -> set[int]:
+    return {number for number in states.get("closed") or () if isinstance(number, int)}
+
+
+def _number(id: str) -> int:
+    text = id.strip().removeprefix("#")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise AoError(f"not an issue number: '{id}'; see: ao-issue list")
+    return int(text)
+
+
+def _files(project: Project) -> dict[int, str]:
+    """The name of each issue's file; of two with one number (written on two branches) the first by name."""
+    found: dict[int, str] = {}
+    try:
+        names = sorted(os.listdir(os.path.join(project.path, FOLDER)))
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    except OSError as error:
+        raise AoError(f"cannot read '{os.path.join(project.path, FOLDER)}': {error.strerror}") from error
+    for name in names:
+        match = _FILE.fullmatch(name)
+        if match:
+            found.setdefault(int(match.group(1)), name)
+    return found
+
+
+def _read(project: Project, name: str, number: int, closed: set[int]) -> Issue:
+    path = os.path.join(project.path, FOLDER, name)
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise AoError(f"cannot read issue '{number}': '{path}' is not a regular file")
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            text = _CONTROL.sub("", file.read(LARGEST))
+    except OSError as error:
+        raise AoError(f"cannot read issue '{number}': {error.strerror}: '{path}'") from error
+    title, labels, body = _parse(text)
+    title = title or re.sub(r"^[0-9]+|[-_]", " ", name.removesuffix(".md")).strip() or f"issue {number}"
+    return Issue(str(number), title, body, f"file://{path}", "closed" if number in closed else "open", labels)
+
+
+def _parse(text: str) -> tuple[str, builtins.list[str], str]:
+    """Title, labels and body; a text that does not start with `# ` has no title and is all body."""
+    first, _, rest = text.lstrip().partition("\n")
+    if not first.startswith("# "):
+        return "", [], text.strip()
+    top, _, below = rest.lstrip().partition("\n")
+    if not top.lower().startswith("labels:"):
+        return _line(first[2:]), [], rest.strip()
+    labels = [label.strip() for label in top.partition(":")[2].split(",")]
+    return _line(first[2:]), [label for label in labels if label], below.strip()
+
+
+def _line(text: str) -> str:
+    return " ".join(_CONTROL.sub(" ", text).split())[:LONGEST_TITLE]
+
+
+def _slug(title: str) -> str:
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:50].strip("-") or "issue"
+
+
+def _write_new(path: str, text: str) -> bool:
+    """Create a file that nobody else has created, whole from its first moment; False when it exists."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
+        try:
+            with open(handle, "wb") as file:
+                file.write(text.encode("utf-8", "replace"))
+                os.fchmod(handle, 0o644)
+            os.link(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise AoError(f"cannot write issue '{path}': {error.strerror}") from error
+    return True
