@@ -132,7 +132,7 @@ def _stuck(session: Session, clock: Clock, rules: Rules) -> bool:
 
 
 def _is_worker(session: Session) -> bool:
-    return session.get("role", "worker") == "worker"
+    return bool(session.get("role", "worker") == "worker")
 
 
 def _idles(session: Session, clock: Clock, rules: Rules) -> bool:

@@ -98,7 +98,7 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
         return
     spawn.roll_back(home, project, record)
     error = "its spawn was interrupted and has been undone"
-    fields = {"doing": None, "outcome": "errored", "error": error, "runtime_state": "gone", "inbox": []}
+    fields: Session = {"doing": None, "outcome": "errored", "error": error, "runtime_state": "gone", "inbox": []}
     sessions.update(home, record, lambda fresh: fresh.update(fields), clock)
 
 

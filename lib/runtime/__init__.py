@@ -15,6 +15,7 @@ class Pane(NamedTuple):
     in_mode: bool  # a person scrolls in it (copy mode): it swallows Enter
     title: str
     typed_at: float  # last key of an attached person, seconds since the epoch; 0.0 when nobody is attached
+    output_at: float  # last output, whole seconds since the epoch
 
 
 class Gone(AoError):

@@ -27,7 +27,7 @@ COLUMNS, ROWS = "200", "50"
 # Space-separated, the title last: the only field that may hold spaces.
 LOOK = (
     "#{session_name} #{window_index}.#{pane_index} #{pane_pid} #{pane_in_mode}"
-    " #{session_attached} #{session_activity} #{pane_title}"
+    " #{session_attached} #{session_activity} #{window_activity} #{pane_title}"
 )
 NO_SERVER = re.compile(r"no server running on |error connecting to .* \(No such file or directory\)|no current target")
 NO_PANE = re.compile(r"can't find (session|window|pane)\b")
@@ -192,9 +192,9 @@ def _target(handle: str) -> str:
 
 
 def _pane(line: str) -> tuple[str, Pane]:
-    name, _, pid, in_mode, attached, activity, title = line.split(" ", 6)
+    name, _, pid, in_mode, attached, activity, printed, title = line.split(" ", 7)
     typed_at = float(activity) if attached != "0" else 0.0
-    return name.replace("+", "."), Pane(int(pid), in_mode != "0", title, typed_at)
+    return name.replace("+", "."), Pane(int(pid), in_mode != "0", title, typed_at, float(printed))
 
 
 def _family(root: int) -> dict[int, Process]:

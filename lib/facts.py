@@ -1,0 +1,191 @@
+"""What was seen becomes facts in a session's record; pure.
+
+Folding the same look twice changes nothing more. What is unknown changes nothing but the time since when it is not
+known, and a terminal counts as gone only after two definite looks in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lib import conditions, sessions, status
+from lib.agent import Reading
+from lib.clock import Clock, iso
+
+Session = dict[str, Any]
+
+GONE_LOOKS = 2  # definite looks in a row that a terminal must be missing from
+LATE = 600.0  # seconds after which a person is told of a message that was not delivered
+STATES = ("active", "ready", "idle", "waiting_input", "blocked")
+AT_REST = ("ready", "idle")
+
+
+class Seen(NamedTuple):
+    """What one look found out about one session."""
+
+    basis: tuple[Any, ...]  # the facts about its life when it was looked at; when they changed since, the look is old
+    runtime: str  # alive, gone, unknown
+    is_alone: bool = False  # no terminal exists at all: the server is gone, and all sessions with it
+    ended: Mapping[str, Any] | None = None  # how the launcher says that the agent ended
+    reports: tuple[tuple[float, str, str, str], ...] = ()  # (seconds, kind, value, text)
+    reports_end: int = 0
+    reading: Reading | None = None  # None: the screen was not read, because nothing was printed
+    head: tuple[str, str] | None = None
+    pull: Any = False  # a pull request, None for a definite none, False for unknown
+    has: Mapping[str, bool | None] = {}  # message ids that the agent was seen to have
+    error: str | None = None
+
+
+def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Clock) -> None:
+    """Bring a record up to date with what was seen. Pure; the same look folded twice changes nothing more."""
+    if seen.basis == basis(record):
+        _fold_runtime(record, seen, clock)
+    _fold_reports(record, seen)
+    _fold_activity(record, seen, clock)
+    _fold_head(record, seen)
+    _fold_pull(record, seen, clock)
+    _fold_messages(record, seen, clock)
+    _set(record, "config_error", seen.error)
+    if rule is not None:
+        conditions.evaluate(record, rule, clock)
+
+
+def basis(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a person or an effect changes about a session's life, and a look must not undo."""
+    return (record.get("runtime_state"), record.get("outcome"), (record.get("doing") or {}).get("at"))
+
+
+def _fold_runtime(record: Session, seen: Seen, clock: Clock) -> None:
+    if record.get("doing"):
+        return
+    _since(record, "runtime_unknown_since", seen.runtime == "unknown", clock)
+    if seen.runtime == "alive":
+        _set(record, "missed_looks", None)
+        record["runtime_state"] = "alive"
+    elif seen.runtime == "gone" and not status.has_ended(record):
+        missed = int(record.get("missed_looks") or 0) + 1
+        if seen.ended:
+            _end(record, "exited", str(seen.ended.get("at") or clock.iso), clock)
+            record["exit_code"] = seen.ended["code"]
+        elif missed >= GONE_LOOKS:
+            _end(record, "gone", clock.iso, clock)
+            record["is_lost"] = seen.is_alone
+        else:
+            record["missed_looks"] = missed
+
+
+def _end(record: Session, state: str, at: str, clock: Clock) -> None:
+    _set(record, "missed_looks", None)
+    record.update(
+        runtime_state=state, ended_at=at, activity="exited", activity_since=clock.iso, activity_source="runtime"
+    )
+
+
+def _fold_reports(record: Session, seen: Seen) -> None:
+    if seen.reports_end == int(record.get("reports_read") or 0):
+        return
+    for seconds, kind, value, text in seen.reports:
+        if kind == "received":
+            _confirm(record, value)
+        elif kind == "report" and value in STATES:
+            record["report"] = {"state": value, "at": iso(seconds), "text": text}
+        elif kind == "done" and not status.has_open_pr(record) and not record.get("outcome"):
+            record.update(outcome="done", report={"state": "ready", "at": iso(seconds), "text": text})
+    record["reports_read"] = seen.reports_end
+
+
+def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
+    if record["runtime_state"] != "alive":
+        return
+    if seen.reading is not None:
+        _set(record, "screen", {"activity": seen.reading.activity, "question": seen.reading.question or None})
+    screen, report = record.get("screen") or {}, record.get("report")
+    if (
+        report
+        and report["state"] == "waiting_input"
+        and (_was_answered(record, report) or screen.get("activity") == "active")
+    ):
+        report = record["report"] = None
+    if screen.get("activity") == "waiting_input" or not report:
+        activity, since, source, question = screen.get("activity"), clock.iso, "screen", screen.get("question")
+    else:
+        activity, since, source, question = report["state"], report["at"], "report", report["text"]
+    _set(record, "question", question if activity == "waiting_input" else None)
+    if activity == "idle":
+        activity = "ready"  # how long it has been at rest is the clock's to say
+    now = record.get("activity")
+    if activity is None or activity == now or (activity in AT_REST and now in AT_REST):
+        return
+    record.update(activity=activity, activity_since=since, activity_source=source)
+
+
+def _was_answered(record: Session, report: Mapping[str, Any]) -> bool:
+    return any((message.get("delivered_at") or "") > report["at"] for message in record["inbox"])
+
+
+def _fold_head(record: Session, seen: Seen) -> None:
+    if seen.head is None:
+        return
+    branch, sha = seen.head
+    if branch and branch != record.get("base_branch"):
+        record["branch"] = branch
+    if sha:
+        record["head_sha"] = sha
+
+
+def _fold_pull(record: Session, seen: Seen, clock: Clock) -> None:
+    pull, old = seen.pull, record.get("pr") or {}
+    if status.is_merged(record):
+        return
+    _since(record, "pr_unknown_since", pull is False, clock)
+    if pull is False:
+        if old:
+            old["unknown_since"] = record["pr_unknown_since"]
+        return
+    if pull is None:
+        record["pr"] = None
+        return
+    if old.get("number") != pull["number"]:
+        old = {}
+    new = {**pull, **_kept_facts(old, pull, clock), "unknown_since": None}
+    differs = any(old.get(key) != value for key, value in new.items())
+    record["pr"] = {**new, "observed_at": clock.iso if differs else old["observed_at"], "blockers": old.get("blockers")}
+    record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
+
+
+def _kept_facts(old: Mapping[str, Any], pull: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """What a look at this moment cannot show: since when the head is there, which checks earlier heads had."""
+    same_head = old.get("head_sha") == pull["head_sha"]
+    is_red = any(check["status"] == "failed" for check in pull["ci_checks"])
+    red_since = (old.get("red_since") if same_head else None) or clock.iso
+    names = {check["name"] for check in old.get("ci_checks") or ()} | set(old.get("expected_checks") or ())
+    return {
+        "head_seen_at": pull.get("head_seen_at") or (old.get("head_seen_at") if same_head else None) or clock.iso,
+        "red_since": red_since if is_red else None,
+        "expected_checks": pull.get("expected_checks", sorted(names)),
+    }
+
+
+def _fold_messages(record: Session, seen: Seen, clock: Clock) -> None:
+    for id, has_it in seen.has.items():
+        if has_it:
+            _confirm(record, id)
+    for message in record["inbox"]:
+        if message["state"] not in sessions.FINAL and clock.elapsed(message["at"]) >= LATE:
+            message["is_late"] = True
+
+
+def _confirm(record: Session, id: str) -> None:
+    for message in record["inbox"]:
+        if message["id"] == id and message["state"] in ("queued", "sending", "delivered", "unconfirmed"):
+            message.update(state="confirmed", waiting_for=None)
+
+
+def _set(record: Session, field: str, value: Any) -> None:
+    if record.get(field) != value:
+        record[field] = value
+
+
+def _since(record: Session, field: str, holds: bool, clock: Clock) -> None:
+    _set(record, field, (record.get(field) or clock.iso) if holds else None)

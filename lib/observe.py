@@ -1,0 +1,232 @@
+"""One look at the world: what is seen of each session is folded into its record.
+
+A look asks (terminals, screens, forges), `fold` decides, and only the difference is written. What could not be asked
+is unknown, and unknown changes nothing but the time since when it is not known. One session, repository or plugin that
+cannot be looked at never keeps the others from being looked at.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status
+from lib.agent import Reading
+from lib.clock import Clock
+from lib.config import Project
+from lib.errors import AoError, Busy, Unknown
+from lib.runtime import Pane
+
+Session = dict[str, Any]
+
+LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
+
+
+def run(home: str, clock: Clock, only: str | None = None) -> list[dict[str, Any]]:
+    """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
+    fleet = sessions.everything(home, only)
+    watched = [session for session in fleet.records if status.needs_looking(session)]
+    settings, cache = projects.Settings(), _Looks(home)
+    panes = _look_at_runtimes(home, watched)
+    pulls, problems = _look_at_forges(home, watched, settings, clock)
+    for session in watched:
+        try:
+            project, error = _project_of(session, settings)
+            rule = projects.rules(project) if project else None
+            seen = _see(home, project, session, panes, pulls.get(session["id"], False), cache)._replace(error=error)
+            _write(home, session, seen, rule, clock)
+            if status.is_doing(session, "spawn") and project:
+                lives.settle(home, project, session, clock)
+        except (Busy, sessions.Vanished):
+            continue  # an effect is under way, or the session has just been removed
+        except Exception as error:
+            problems.append(_problem(session, error))
+    cache.save()
+    problems += [
+        {"session_id": None, "project_id": os.path.basename(os.path.dirname(path)), "message": why}
+        for path, why in fleet.damaged.items()
+    ]
+    projects.evaluate(home, sessions.everything(home).records, problems, clock)
+    return problems
+
+
+def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:
+    try:
+        return settings.project(session), None
+    except AoError as error:
+        return None, str(error)
+
+
+def _problem(session: Session, error: BaseException) -> dict[str, Any]:
+    message = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
+    return {"session_id": session["id"], "project_id": session["project_id"], "message": message}
+
+
+def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules | None, clock: Clock) -> None:
+    """Write what differs; the record is locked only when something does."""
+    trial = copy.deepcopy(session)
+    facts.fold(trial, seen, rule, clock)
+    trial["status"] = status.derive(trial, clock)
+    if trial != session:
+        sessions.update(home, session, lambda fresh: facts.fold(fresh, seen, rule, clock), clock)
+
+
+def _look_at_runtimes(home: str, watched: Sequence[Session]) -> dict[str, dict[str, Pane] | None]:
+    """For each runtime its terminals in one call, None where it cannot tell."""
+    found: dict[str, dict[str, Pane] | None] = {}
+    for name in {str(session["runtime"]) for session in watched}:
+        try:
+            found[name] = plugins.load("runtime", name).look(home)
+        except AoError:
+            found[name] = None
+    return found
+
+
+def _look_at_forges(
+    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The pull requests of all sessions, one look per project, the projects side by side."""
+    groups: dict[tuple[str, str], list[Session]] = {}
+    for session in watched:
+        if not status.is_merged(session):
+            groups.setdefault((session["project_id"], session.get("config_path") or ""), []).append(session)
+    found: dict[str, Any] = {}
+    problems: list[dict[str, Any]] = []
+
+    def look(group: list[Session]) -> None:
+        try:
+            project = settings.project(group[0])
+            found.update(plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock))
+        except Unknown:
+            return
+        except Exception as error:
+            problems.append({**_problem(group[0], error), "session_id": None})
+
+    if len(groups) == 1:
+        look(next(iter(groups.values())))
+    elif groups:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(look, groups.values()))
+    return found, problems
+
+
+def _see(
+    home: str,
+    project: Project | None,
+    session: Session,
+    panes: Mapping[str, dict[str, Pane] | None],
+    pull: Any,
+    cache: _Looks,
+) -> facts.Seen:
+    known = panes.get(str(session["runtime"]))
+    pane = (known or {}).get(session["runtime_handle"])
+    state = "unknown" if known is None else "alive" if pane else "gone"
+    reports, end = _read_reports(home, session)
+    reading, has = None, {}
+    if pane and project:
+        reading = cache.read(home, project, session, pane)
+        has = _received(home, project, session)
+    return facts.Seen(
+        basis=facts.basis(session),
+        runtime=state,
+        is_alone=known == {},
+        ended=launch.ended(home, session) if state == "gone" else None,
+        reports=reports,
+        reports_end=end,
+        reading=reading,
+        head=_head(session),
+        pull=pull if project else False,
+        has=has,
+    )
+
+
+def _head(session: Session) -> tuple[str, str] | None:
+    path = session.get("workspace_path")
+    if not path or session.get("doing"):
+        return None
+    found: tuple[str, str] | None = plugins.load("workspace", session["workspace"]).head(path)
+    return found
+
+
+def _received(home: str, project: Project, session: Session) -> dict[str, bool | None]:
+    waiting = [one["id"] for one in session.get("inbox") or () if one["state"] in ("sending", "delivered")]
+    if not waiting:
+        return {}
+    try:
+        history = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"], history=True)
+    except AoError:
+        return {}
+    found: dict[str, bool | None] = plugins.load("agent", session["agent"]).received(project, session, waiting, history)
+    return found
+
+
+def _read_reports(home: str, session: Session) -> tuple[tuple[tuple[float, str, str, str], ...], int]:
+    """The whole lines that hooks appended since the last look, and where they end."""
+    start = int(session.get("reports_read") or 0)
+    path = paths.report(home, session["project_id"], session["id"])
+    try:
+        size = os.stat(path).st_size
+        if size == start:
+            return (), start
+        with open(path, "rb") as file:
+            file.seek(start if size > start else 0)
+            data = file.read(LONGEST_REPORT)
+            begin = file.tell() - len(data)
+    except FileNotFoundError:
+        return (), 0
+    whole = data[: data.rfind(b"\n") + 1]
+    lines = [line.split("\t") for line in whole.decode("utf-8", "replace").splitlines()]
+    found = [(_seconds(line[0]), line[1], line[2], line[3]) for line in lines if len(line) == 4]
+    return tuple(found), begin + len(whole)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+class _Looks:
+    """Which screens were read when: a screen on which nothing was printed since is not read again."""
+
+    def __init__(self, home: str) -> None:
+        import marshal
+
+        self._path = paths.cache(home, "looks")
+        self._new: dict[str, Any] = {}
+        try:
+            with open(self._path, "rb") as file:
+                self._old = marshal.load(file)
+        except (OSError, ValueError, EOFError, TypeError):
+            self._old = {}
+
+    def read(self, home: str, project: Project, session: Session, pane: Pane) -> Reading | None:
+        """The screen's reading, None when it cannot have changed since the last one."""
+        import time
+
+        key, now = session["id"], time.time()
+        printed, looked = self._old.get(key, (None, 0.0))
+        is_same = printed == pane.output_at and looked > pane.output_at + 1.5 and session.get("screen")
+        if is_same:
+            self._new[key] = (printed, looked)
+            return None
+        try:
+            screen = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"])
+        except AoError:
+            return None
+        self._new[key] = (pane.output_at, now)
+        found: Reading = plugins.load("agent", session["agent"]).read(project, screen)
+        return found
+
+    def save(self) -> None:
+        import marshal
+
+        from lib import store
+
+        if self._new != self._old:
+            store.replace(self._path, marshal.dumps(self._new), durable=False)
