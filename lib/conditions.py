@@ -131,6 +131,17 @@ def _stuck(session: Session, clock: Clock, rules: Rules) -> bool:
     return _is_worker(session) and bool(min(still, turn) >= threshold)
 
 
+def _troubled_messages(session: Session) -> list[str]:
+    """Those a person should know of: late ones, and lost ones that no condition answers for."""
+    found = []
+    for message in session.get("inbox") or ():
+        is_lost = message["state"] in ("unconfirmed", "failed") and message.get("from") not in KEYS
+        is_late = message.get("is_late") and message["state"] in ("queued", "sending", "delivered")
+        if is_lost or is_late:
+            found.append(f"{message['id']} {'lost' if is_lost else 'late'}")
+    return found
+
+
 def _is_worker(session: Session) -> bool:
     return bool(session.get("role", "worker") == "worker")
 
@@ -242,6 +253,16 @@ RULES = (
         opens=lambda s, c, r: status.has_ended(s) and not s.get("doing"),
         closes=lambda s, c, r: s.get("runtime_state") in ("alive", "starting"),
         items=lambda s: [f"{s.get('exit_code')} {s.get('ended_at')}"],
+        is_agents_turn=lambda s: False,
+    ),
+    Rule(
+        "message-waiting",
+        "a message was not delivered for 10 minutes, or it cannot be known whether it was",
+        "none left",
+        "the message's id",
+        opens=lambda s, c, r: bool(_troubled_messages(s)),
+        closes=lambda s, c, r: not _troubled_messages(s),
+        items=lambda s: _troubled_messages(s),
         is_agents_turn=lambda s: False,
     ),
 )

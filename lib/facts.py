@@ -44,9 +44,10 @@ def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Cloc
     _fold_reports(record, seen)
     _fold_activity(record, seen, clock)
     _fold_head(record, seen)
-    _fold_pull(record, seen, clock)
+    fold_pull(record, seen.pull, clock)
     _fold_messages(record, seen, clock)
     _set(record, "config_error", seen.error)
+    _since(record, "over_since", status.is_merged(record) or record.get("outcome") == "done", clock)
     if rule is not None:
         conditions.evaluate(record, rule, clock)
 
@@ -134,8 +135,9 @@ def _fold_head(record: Session, seen: Seen) -> None:
         record["head_sha"] = sha
 
 
-def _fold_pull(record: Session, seen: Seen, clock: Clock) -> None:
-    pull, old = seen.pull, record.get("pr") or {}
+def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
+    """Take over a pull request as a forge showed it: a mapping, None for a definite none, False for unknown."""
+    old = record.get("pr") or {}
     if status.is_merged(record):
         return
     _since(record, "pr_unknown_since", pull is False, clock)

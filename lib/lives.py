@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from lib import deliver, effects, git, launch, paths, plugins, prompts, sessions, spawn, status, store
+from lib import config, deliver, effects, git, launch, merge, paths, plugins, prompts, sessions, spawn, status, store
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
@@ -87,6 +87,8 @@ def settle(home: str, project: Project, session: Session, clock: Clock) -> None:
                 _remove_workspace(home, project, record, clock)
             finish = _killed if effect == "kill" else _stopped
             sessions.update(home, record, lambda fresh: finish(fresh, clock), clock)
+        elif effect == "merge":
+            merge.settle(home, project, record, clock)
         elif effect == "restore":  # the next look tells whether the agent was started
             sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
@@ -147,7 +149,9 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
-        plugins.load("scm", project.values["scm"]).delete_branch(home, project, record)
+        pull = record["pr"]
+        scm = plugins.load("scm", config.setting(project, "scm"))
+        scm.delete_branch(home, project, pull["branch"], pull["head_sha"])
     return freed, ref
 
 
@@ -216,7 +220,9 @@ def _issue(home: str, project: Project, record: Session) -> Issue | None:
     if not record.get("issue_id"):
         return None
     try:
-        found: Issue = plugins.load("tracker", project.values["tracker"]).get(home, project, record["issue_id"])
+        found: Issue = plugins.load("tracker", config.setting(project, "tracker")).get(
+            home, project, record["issue_id"]
+        )
         return found
     except Unknown:
         return Issue(record["issue_id"], record["issue_title"] or "", "", record["issue_url"] or "", "open", [])

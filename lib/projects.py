@@ -18,6 +18,7 @@ from lib.errors import AoError
 
 Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
+RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
 class Settings:
@@ -104,3 +105,89 @@ def _open_or_close(facts: Record, key: str, items: list[str], clock: Clock) -> N
         del conditions[key]
     elif condition and items and condition["items"] != items:
         condition["items"] = items
+
+
+def due(home: str, project: Project, clock: Clock) -> list[str]:
+    """The keys of open conditions of the project that a person was not told of yet."""
+    reactions = config.reactions(project)
+    facts = store.read(paths.project(home, project.id)) or {}
+    return [
+        key
+        for key, condition in (facts.get("conditions") or {}).items()
+        if reactions.get(key) and not _was_told(condition) and _may_try(condition, clock)
+    ]
+
+
+def news(home: str, project: Project, key: str, members: list[dict[str, Any]], clock: Clock) -> dict[str, Any]:
+    """The notification for an open condition; the one that was intended before, if its process died."""
+    from lib import notify
+
+    facts = store.read(paths.project(home, project.id)) or {}
+    intent = facts["conditions"][key].get("intent")
+    if intent and not facts["conditions"][key].get("result"):
+        return dict(intent["told"])
+    reaction = config.reactions(project)[key]
+    told = notify.notification(key, str(reaction["priority"]), _message(key, members, reaction), clock, project.id)
+    if reaction["include_summary"]:
+        told["summary"] = summary(members)
+    return told
+
+
+def summary(members: list[dict[str, Any]]) -> str:
+    """A table of a project's sessions."""
+    from lib import render
+
+    rows = [
+        [one["id"], one["status"], f"#{one['claimed_pr_number']}" if one.get("claimed_pr_number") else "-", _title(one)]
+        for one in members
+    ]
+    return render.table(rows, ["session", "status", "pr", "title"])
+
+
+def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: Clock) -> None:
+    """Save what a person is about to be told, and say so in the log."""
+    from lib import notify
+
+    def change(facts: Record) -> None:
+        condition = facts["conditions"].get(key)
+        if condition:
+            condition.update(
+                intent={"id": told["id"], "at": clock.iso, "items": condition["items"], "told": told}, result=None
+            )
+
+    store.update(paths.project(home, project.id), change)
+    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
+    events.append(home, clock, [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))])
+
+
+def result(home: str, project: Project, key: str, id: str, error: str, clock: Clock) -> None:
+    def change(facts: Record) -> None:
+        condition = facts["conditions"].get(key)
+        if condition and (condition.get("intent") or {}).get("id") == id:
+            condition["result"] = {"ok": not error, "error": error or None, "at": clock.iso}
+
+    store.update(paths.project(home, project.id), change)
+
+
+def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
+    if reaction["message"]:
+        return str(reaction["message"])
+    if key == "all-complete":
+        merged = sum(one["status"] == "merged" for one in members)
+        return f"all {len(members)} sessions have ended, {merged} of them merged"
+    blind = [one["id"] for one in members if one.get("pr_unknown_since") or one.get("runtime_unknown_since")]
+    return f"nothing could be learned for 15 minutes about: {', '.join(blind) or 'the project'}; see: ao-doctor"
+
+
+def _title(session: Mapping[str, Any]) -> str:
+    return str(session.get("issue_title") or session.get("task") or "")[:60]
+
+
+def _was_told(condition: Mapping[str, Any]) -> bool:
+    told = (condition.get("intent") or {}).get("items") == condition["items"]
+    return told and bool((condition.get("result") or {}).get("ok"))
+
+
+def _may_try(condition: Mapping[str, Any], clock: Clock) -> bool:
+    failed = condition.get("result") or {}
+    return not failed or failed["ok"] or clock.elapsed(failed["at"]) >= RETRY_AFTER

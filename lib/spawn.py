@@ -49,6 +49,7 @@ class Request(NamedTuple):
     model: str | None = None
     runtime: str | None = None
     template: str = "task"
+    note: str | None = None  # said beside the issue
     has_prompt: bool = True
     force: bool = False
     spawned_by: str | None = None
@@ -230,9 +231,8 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
 
 
 def _prompt(request: Request, record: Session) -> str:
-    return prompts.task(
-        request.project, record, request.issue, prompts.rules(request.project), OPEN_PR, request.template
-    )
+    rules = "\n".join(text for text in (request.note, prompts.rules(request.project)) if text)
+    return prompts.task(request.project, record, request.issue, rules, OPEN_PR, request.template)
 
 
 def _choose_branch(request: Request, record: Session) -> None:

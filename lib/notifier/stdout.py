@@ -12,10 +12,12 @@ from typing import Any
 from lib import cli, paths, render
 from lib.errors import AoError
 
+TAIL = 262_144  # bytes at the end of the log in which a notification is looked for after a crash
+
 
 def send(home: str, notification: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     path = paths.log(home, "notifications.log")
-    line = f"{notification.get('at', '')} {sentence(notification)}\n"
+    line = f"{notification.get('at', '')} {sentence(notification)} [{notification.get('id')}]\n"
     try:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -25,6 +27,17 @@ def send(home: str, notification: Mapping[str, Any], settings: Mapping[str, Any]
     except OSError as error:
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     cli.notice(sentence(notification))
+    if notification.get("summary"):
+        cli.notice(str(notification["summary"]))
+
+
+def has(home: str, id: str) -> bool | None:
+    try:
+        with open(paths.log(home, "notifications.log"), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return f"[{id}]\n".encode() in file.read()
+    except FileNotFoundError:
+        return False
 
 
 def problem(settings: Mapping[str, Any]) -> str:
