@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lib import conditions, render, status
-from lib.clock import Clock
+from lib.clock import Clock, age
 
 Session = Mapping[str, Any]
 COLOURS = {
@@ -54,10 +54,8 @@ def why(session: dict[str, Any], clock: Clock) -> list[str]:
     lines = [f"{session['id']} is {rung.status}: {rung.when}"]
     lines += [f"  {text}" for text in _facts(session, clock)]
     for key, condition in (session.get("conditions") or {}).items():
-        age = clock.elapsed(condition["since"])
-        lines.append(
-            f"  open: {key} for {render.clock.age(age)}, {condition['attempts']} delivered; {_next(condition)}"
-        )
+        lasts = age(clock.elapsed(condition["since"]))
+        lines.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {_next(condition)}")
         lines.append(f"    it closes when: {conditions.KEYS[key].closes_when}")
     for message in session.get("inbox") or ():
         if message["state"] != "confirmed":
@@ -71,7 +69,7 @@ def _facts(session: Session, clock: Clock) -> list[str]:
     if session.get("exit_code") is not None:
         found[0] += f", exit code {session['exit_code']}"
     if session.get("activity"):
-        since = render.clock.age(clock.elapsed(session.get("activity_since")))
+        since = age(clock.elapsed(session.get("activity_since")))
         found.append(f"activity: {session['activity']} for {since}, by {session.get('activity_source')}")
     pull = session.get("pr")
     if pull:
