@@ -15,10 +15,10 @@ BANNER = "ao: running "  # begins the first line in a terminal: a scrollback tha
 # What belongs to the terminal and not to the agent's file.
 FROM_TERMINAL = ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TMUX", "TMUX_PANE")
 IGNORED = (signal.SIGINT, signal.SIGQUIT)  # keys are for the agent
-# Python ignores the last two, and what is ignored stays so for the agent unless it is reset.
-RESET = (*IGNORED, signal.SIGPIPE, signal.SIGXFSZ)
+# What is ignored stays so for the agent unless it is reset, and Python and tmux ignore several.
+RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 HANG_UP = (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL)  # no agent goes on without its terminal
-PATIENCE = 3  # seconds between those
+PATIENCE = 2  # seconds between those
 CANNOT_RUN = 127
 
 

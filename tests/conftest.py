@@ -1,0 +1,39 @@
+"""What the tests share: a temporary AO_HOME with a tmux server of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, ROOT)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh AO_HOME; whatever runs in its tmux server is ended afterwards."""
+    from lib.runtime import tmux
+
+    folder = tempfile.mkdtemp(prefix="ao-", dir="/tmp")  # short, for the socket
+    monkeypatch.setenv("AO_HOME", folder)
+    yield folder
+    monkeypatch.undo()  # a test may have broken PATH or the limits
+    tmux.kill_server(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(condition: Callable[[], object], what: str = "", seconds: float = 15.0) -> object:
+    """The first true value of `condition()`; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds:g} s in vain: {what or condition}")
