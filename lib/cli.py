@@ -107,6 +107,17 @@ def project(args: argparse.Namespace) -> Project:
     return found.projects[id]
 
 
+def text_from(path: str) -> str:
+    """The text of a file that an argument names; `-` is standard input."""
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise AoError(f"cannot read '{path}': {error.strerror}") from error
+
+
 def answer(value: Any) -> None:
     """Print `value` as JSON on stdout, in one write."""
     import json

@@ -67,6 +67,11 @@ def common_dir(folder: str) -> str:
     return os.path.realpath(out(folder, "rev-parse", "--path-format=absolute", "--git-common-dir"))
 
 
+def top(folder: str) -> str:
+    """The folder of the checkout that `folder` is in."""
+    return out(folder, "rev-parse", "--show-toplevel")
+
+
 def commit(folder: str, name: str) -> str | None:
     """The SHA of the commit that `name` means, None when it means none."""
     result = run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
@@ -122,8 +127,8 @@ def merge_base(folder: str, one: str, other: str) -> str | None:
 def merge_tree(folder: str, base: str, head: str) -> str | None:
     """The tree that merging commit `head` into commit `base` gives, None when they conflict. Touches no ref or file."""
     result = run(folder, "merge-tree", "--write-tree", "--name-only", "--no-messages", base, head)
-    if result.code == 1 or "unrelated histories" in result.err:
-        return None
+    if (result.code == 1 and result.out) or "unrelated histories" in result.err:
+        return None  # a commit that is missing makes it 1 too, but then it prints no tree
     if result.code:
         raise AoError(f"cannot merge '{head[:12]}' in '{folder}': {reason(result)}")
     return result.out.split()[0]

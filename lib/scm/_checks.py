@@ -1,20 +1,31 @@
 """CI of the local forge: which checks a pull request needs, what they said, and running them.
 
 A result counts only for the commits it was made with, head *and* base: two pull requests that are each green alone may
-be broken together, so a base that moved asks for a new run. Entries of a pull request's `runs`: `name head_sha base_sha
-status(running|passed|failed) conclusion log lines at`.
+be broken together, so a base that moved asks for a new run. What is tested is the merge of head into base. Entries of
+a pull request's `runs`: `name head_sha base_sha status(running|passed|failed) conclusion log lines at`.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from lib import config, paths, store
+from lib import clock, config, git, paths, proc, store
 from lib.config import Project
-from lib.scm import _pulls
+from lib.errors import AoError
+from lib.scm import _pulls, _scratch
 
 FAILED = ("failed",)
 WAITING = ("pending", "running")
+RUNS_KEPT = 60
+LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log, in the pull request's file and so in an agent's message
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+Run = dict[str, Any]
 
 
 def lock(home: str, project_id: str, number: int) -> str:
@@ -24,24 +35,23 @@ def lock(home: str, project_id: str, number: int) -> str:
 
 def listed(home: str, project: Project, record: _pulls.Record) -> list[dict[str, str]]:
     """The configured checks with what is known of each for the current head and base."""
-    current = newest(record)
+    current = newest(record, *commits(record))
     running = any(run["status"] == "running" for run in current.values())
     alive = running and store.is_held(lock(home, project.id, record["number"]))
     return [_shown(entry["name"], current.get(entry["name"]), alive) for entry in config.setting(project, "ci")]
 
 
-def newest(record: _pulls.Record) -> dict[str, dict[str, Any]]:
-    """The newest run of each check for the current head and base."""
-    pair = commits(record)
-    return {run["name"]: run for run in record.get("runs") or () if (run["head_sha"], run["base_sha"]) == pair}
+def newest(record: _pulls.Record, head: str, base: str) -> dict[str, Run]:
+    """The newest run of each check made with exactly these commits."""
+    return {run["name"]: run for run in record["runs"] if (run["head_sha"], run["base_sha"]) == (head, base)}
 
 
 def commits(record: _pulls.Record) -> tuple[str, str]:
-    """The head and base that checks must have been made with."""
-    return record["head_sha"], (record.get("against") or {}).get("base_sha", "")
+    """The head and base that checks must have been made with, as the last look found them."""
+    return record["head_sha"], record["against"].get("base_sha", "")
 
 
-def roll_up(statuses: list[str]) -> str:
+def roll_up(statuses: Sequence[str]) -> str:
     """failing, pending, passing or none for the statuses of a pull request's checks."""
     if any(status in FAILED for status in statuses):
         return "failing"
@@ -50,7 +60,94 @@ def roll_up(statuses: list[str]) -> str:
     return "passing" if "passed" in statuses else "none"
 
 
-def _shown(name: str, run: dict[str, Any] | None, alive: bool) -> dict[str, str]:
+def run(home: str, project: Project, number: int, again: bool = False) -> list[Run]:
+    """Run the checks that have no result for the current head and base (`again`: all of them); every check's result.
+
+    Raises Busy when another process runs them.
+    """
+    with store.lock(lock(home, project.id, number), patience=1.0):
+        record = _pulls.read(home, project.id, number)
+        head, base, merged = _test_merge(project, record)
+        known = newest(record, head, base)
+        wanted = [entry for entry in config.setting(project, "ci") if again or not _is_done(known.get(entry["name"]))]
+        if wanted:
+            with _scratch.worktree(home, project, f"ci-{number}", merged) as folder:
+                for place, entry in enumerate(wanted):
+                    log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
+                    started = {"name": entry["name"], "head_sha": head, "base_sha": base, "status": "running"}
+                    _save(home, project, number, {**started, "conclusion": "", "log": log, "lines": "", "at": _now()})
+                    _save(home, project, number, {**started, "log": log, **_run(entry, folder, log), "at": _now()})
+        results = newest(_pulls.read(home, project.id, number), head, base)
+    return [results[entry["name"]] for entry in config.setting(project, "ci")]
+
+
+def _test_merge(project: Project, record: _pulls.Record) -> tuple[str, str, str]:
+    """Head, base, and the commit that merging one into the other gives."""
+    what = f"pull request '{record['number']}'"
+    if record["state"] != "open":
+        raise AoError(f"cannot check {what}: it is {record['state']}")
+    head, base = record["head_sha"], git.commit(project.path, git.HEADS + record["base_branch"])
+    if base is None:
+        raise AoError(f"cannot check {what}: there is no branch '{record['base_branch']}'")
+    tree = git.merge_tree(project.path, base, head)
+    if tree is None:
+        raise AoError(f"cannot check {what}: it conflicts with '{record['base_branch']}'")
+    return head, base, git.commit_tree(project.path, tree, [base, head], f"Test merge of #{record['number']}\n", {})
+
+
+def _run(entry: dict[str, Any], folder: str, log: str) -> Run:
+    """Run one check with its output in `log`: its status, conclusion, and the end of its log."""
+    with open(log, "wb") as file:
+        argv = ["sh", "-c", entry["run"]]  # the project's own configuration, never a text from outside
+        seconds = clock.duration(entry["timeout"])
+        try:
+            code = proc.run("check", argv, cwd=folder, env=_environment(), output=file.fileno(), seconds=seconds).code
+            conclusion = "FAILURE" if code else "SUCCESS"
+        except proc.TimedOut:
+            conclusion = "TIMED_OUT"
+            os.write(file.fileno(), f"\nstopped: it did not end within {entry['timeout']}\n".encode())
+    status = "passed" if conclusion == "SUCCESS" else "failed"
+    return {"status": status, "conclusion": conclusion, "lines": _end(log)}
+
+
+def _environment() -> dict[str, str]:
+    """What a check sees: nothing of the session that started it, and no variable that would lead git elsewhere."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AO_")}
+    return {**{key: value for key, value in kept.items() if key not in git.LOCAL_VARIABLES}, "CI": "true"}
+
+
+def _end(log: str) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, os.path.getsize(log) - 8 * BYTES_KEPT))
+        text = file.read().decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    lines = _CONTROL.sub("", _ESCAPES.sub("", text)).rstrip().split("\n")[-LINES_KEPT:]
+    return "\n".join(lines).encode()[-BYTES_KEPT:].decode("utf-8", "ignore")
+
+
+def _save(home: str, project: Project, number: int, run: Run) -> None:
+    key = ("name", "head_sha", "base_sha")
+
+    def replace(record: _pulls.Record) -> None:
+        others = [old for old in record["runs"] if any(old[word] != run[word] for word in key)]
+        record["runs"] = [*others, run][-RUNS_KEPT:]
+
+    _pulls.change(home, project.id, number, replace)
+
+
+def _shown(name: str, run: Run | None, alive: bool) -> dict[str, str]:
     if run is None or (run["status"] == "running" and not alive):
         return {"name": name, "status": "pending", "url": "", "conclusion": ""}
     return {"name": name, "status": run["status"], "url": f"file://{run['log']}", "conclusion": run["conclusion"]}
+
+
+def _is_done(run: Run | None) -> bool:
+    return run is not None and run["status"] != "running"
+
+
+def _log(home: str, project: Project, key: str, name: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", name)[:20]
+    return paths.log(home, "ci", project.id, f"{key}-{slug}.txt")
+
+
+def _now() -> str:
+    return clock.iso(time.time())

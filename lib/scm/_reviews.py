@@ -16,22 +16,21 @@ from lib.scm import Comment, _pulls
 DECISIONS = ("approved", "changes_requested", "commented")
 
 
-def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, **said: Any) -> str:
-    """Add a review to a pull request and return its id. `said`: body, file, line."""
+def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, said: Mapping[str, Any]) -> None:
+    """Add a review to a pull request. `said`: body, file, line."""
     if record["state"] != "open":
         raise AoError(f"cannot review pull request '{record['number']}': it is {record['state']}")
     if decision != "commented":
         refuse_author(record, author, session, "reviews")
-    reviews = record.setdefault("reviews", [])
+    reviews = record["reviews"]
     id = f"pr{record['number']}-{len(reviews) + 1}"
     entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
     reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
-    return id
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:
     """Settle a thread; one that is settled already stays so."""
-    for entry in record.get("reviews") or ():
+    for entry in record["reviews"]:
         if entry["id"] == thread:
             entry["resolved"] = True
             return
@@ -48,7 +47,7 @@ def refuse_author(record: _pulls.Record, author: str, session: str, verb: str) -
 
 def decisions(record: _pulls.Record) -> dict[str, str]:
     """The newest approval or request for changes of each reviewer."""
-    entries = (entry for entry in record.get("reviews") or () if not _is_own(record, entry))
+    entries = (entry for entry in record["reviews"] if not _is_own(record, entry))
     return {entry["author"]: entry["decision"] for entry in entries if entry["decision"] != "commented"}
 
 
@@ -62,10 +61,10 @@ def verdict(record: _pulls.Record, required: bool) -> str:
 
 def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
     """What waits for an answer: unresolved comments, and requests for changes that are their reviewer's newest word."""
-    newest = {e["author"]: e["id"] for e in record.get("reviews") or () if e["decision"] != "commented"}
+    newest = {e["author"]: e["id"] for e in record["reviews"] if e["decision"] != "commented"}
     return [
         entry
-        for entry in record.get("reviews") or ()
+        for entry in record["reviews"]
         if not entry.get("resolved") and not _is_own(record, entry) and _waits(entry, newest)
     ]
 

@@ -7,9 +7,10 @@ request, so an unchanged one costs no process.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib import clock as clocks
@@ -44,7 +45,7 @@ def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
     failed = sorted(check["name"] for check in checks if check["status"] in _checks.FAILED)
     threads = _reviews.open_threads(record)
     said = _reviews.decisions(record)
-    against = record.get("against") or {}
+    against = record["against"]
     is_known = against.get("head_sha") == record["head_sha"]
     return {
         "number": record["number"],
@@ -100,6 +101,64 @@ def open_pull(
     return facts(home, project, record), True
 
 
+def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
+    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
+    found, errors = _pulls.everything(home, project.id)
+    if errors:
+        raise errors[0]
+    return [facts(home, project, record) for record in found if ended or record["state"] == "open"]
+
+
+def pull(home: str, project: Project, session: Session) -> Pull:
+    """The session's pull request as its file says it is."""
+    return facts(home, project, _wanted(home, project, session))
+
+
+def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:
+    """Make a pull request `ready` (no draft), or `close` or `reopen` it. Goal-state; a merged one stays merged."""
+    changes: dict[str, dict[str, Any]] = {
+        "ready": {"is_draft": False},
+        "close": {"state": "closed", "ended_at": now},
+        "reopen": {"state": "open", "ended_at": None},
+    }
+
+    def change(fields: _pulls.Record) -> None:
+        if fields["state"] == "merged":
+            raise AoError(f"cannot {word} pull request '{fields['number']}': it is merged")
+        if fields["state"] != changes[word].get("state"):
+            fields.update(changes[word])
+
+    return _edit(home, project, session, change)
+
+
+def review(
+    home: str,
+    project: Project,
+    session: Session,
+    decision: str,
+    author: str,
+    actor: str,
+    now: str,
+    said: Mapping[str, Any],
+) -> Pull:
+    """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
+    return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
+
+
+def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
+    return _edit(home, project, session, lambda fields: _reviews.resolve(fields, thread))
+
+
+def person(project: Project) -> str:
+    """Who a person at this machine is to git."""
+    return git.run(project.path, "config", "user.name").out.strip() or os.environ.get("USER") or "someone"
+
+
+def run_checks(home: str, project: Project, session: Session, again: bool = False) -> list[dict[str, Any]]:
+    """Run what `ci` configures for the session's pull request; every check's result. Raises Busy while another does."""
+    return _checks.run(home, project, _wanted(home, project, session)["number"], again)
+
+
 def base_branch(project: Project) -> str:
     """The branch that this project's work is merged into."""
     name = config.setting(project, "default_branch") or git.default_branch(project.path)
@@ -116,7 +175,7 @@ def failures(home: str, project: Project, session: Session) -> list[Failure]:
     """The red checks of the session's pull request with the end of their logs."""
     record = _wanted(home, project, session)
     steps = {entry["name"]: entry["run"] for entry in config.setting(project, "ci")}
-    runs = _checks.newest(record).values()
+    runs = _checks.newest(record, *_checks.commits(record)).values()
     red = [run for run in runs if run["status"] in _checks.FAILED and run["name"] in steps]
     return [Failure(run["name"], f"file://{run['log']}", steps[run["name"]], run["lines"]) for run in red]
 
@@ -169,8 +228,7 @@ def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]
         _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
     with git.changing(home, project.path):
         git.run(project.path, "update-ref", "-d", _kept(project, int(plan["number"])))
-    if config.setting(project, "merge.delete_branch"):
-        delete_branch(home, project, plan["branch"], plan["head_sha"])
+    delete_branch(home, project, {**session, "claimed_pr_number": int(plan["number"])})
 
 
 def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> bool:
@@ -185,12 +243,16 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
     return done
 
 
-def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
-    """Delete a merged branch if it still is what was merged and no worktree has it; whether it is gone."""
-    with git.changing(home, project.path):
-        if branch not in git.checkouts(project.path):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
-        return git.commit(project.path, git.HEADS + branch) is None
+def delete_branch(home: str, project: Project, session: Session) -> None:
+    """Delete the branch of a merged pull request where `merge.delete_branch` says so; absent is success.
+
+    It stays when it has more commits than were merged, and while a worktree has it checked out.
+    """
+    record = _pulls.find(home, project, session)
+    if record and record["state"] == "merged" and config.setting(project, "merge.delete_branch"):
+        with git.changing(home, project.path):
+            if record["branch"] not in git.checkouts(project.path):
+                git.run(project.path, "update-ref", "-d", git.HEADS + record["branch"], record["head_sha"])
 
 
 def program(project: Project) -> str | None:
@@ -202,6 +264,11 @@ def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
     if record is None:
         raise AoError(f"session '{session['id']}' has no pull request; see: ao-pr list")
     return record
+
+
+def _edit(home: str, project: Project, session: Session, change: Callable[[_pulls.Record], Any]) -> Pull:
+    number = _wanted(home, project, session)["number"]
+    return facts(home, project, _pulls.change(home, project.id, number, change))
 
 
 def _follow(
@@ -228,7 +295,7 @@ def _news(
     base = tips.get(record["base_branch"])
     if base is None:
         return {"note": f"base branch '{record['base_branch']}' is gone", "against": {}}
-    head, against = record["head_sha"], record.get("against") or {}
+    head, against = record["head_sha"], record["against"]
     if base != against.get("base_sha") and _has_landed(repository, record, base):
         return {"state": "merged", "merged_sha": base, "ended_at": now, "note": ""}
     news: dict[str, Any] = {"branch": _branch(record, session, tips), "note": ""}

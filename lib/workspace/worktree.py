@@ -35,12 +35,6 @@ def create(home: str, project: Project, id: str, branch: str, base_sha: str) -> 
     return path
 
 
-def undo(home: str, project: Project, id: str, branch: str, base_sha: str) -> None:
-    """Take back a `create`, whole or half done: the worktree, and the branch unless there are commits on it."""
-    with git.changing(home, project.path):
-        _undo(project, paths.worktree(home, project.id, id), branch, base_sha)
-
-
 def reopen(home: str, project: Project, id: str, branch: str) -> str:
     """Bring back the worktree of a branch that still exists and return its path, the same as before."""
     path = paths.worktree(home, project.id, id)

@@ -1,0 +1,62 @@
+"""Which session, pull request and project a command means, from its arguments and from where it is run.
+
+A session's project is read from the ao.yaml that it was spawned with. Its worktree may hold a copy of that file, and
+the copy would name the worktree as the project's repository.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lib import cli, config, paths, sessions, store
+from lib.config import Project
+from lib.errors import AoError
+from lib.sessions import Session
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def project_of(session: Session) -> Project:
+    """The project of a session, by the file that it was spawned with."""
+    found, id = config.load(session.get("config_path") or None), session["project_id"]
+    if id not in found.projects:
+        raise AoError(found.broken.get(id) or f"there is no project '{id}' in '{found.source}'")
+    return found.projects[id]
+
+
+def session() -> Session | None:
+    """The session whose agent runs this command, or in whose worktree it is run; None for a person elsewhere."""
+    home = paths.home()
+    project, id = os.environ.get("AO_PROJECT_ID", ""), os.environ.get("AO_SESSION_ID", "")
+    if not (project and id):
+        below = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(os.path.join(home, "worktrees")))
+        project, id = (*below.split(os.sep), "")[:2]
+    if not paths.NAME.fullmatch(project) or not paths.NAME.fullmatch(id):
+        return None
+    return store.read(paths.session(home, project, id))
+
+
+def project(args: argparse.Namespace) -> Project:
+    """The project that a command means: its session's where it is run in one's worktree, else as in cli.project."""
+    found = None if args.project or args.config else session()
+    return project_of(found) if found else cli.project(args)
+
+
+def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
+    """What ID means where a command takes a session or the number of a pull request.
+
+    For a number, a stand-in for a session that has claimed that pull request.
+    """
+    number = text.removeprefix("#")
+    if number.isdecimal():
+        found = project(args)
+        return found, {"id": "", "project_id": found.id, "claimed_pr_number": int(number)}
+    record = sessions.find(paths.home(), text)
+    return project_of(record), record
+
+
+def actor() -> str:
+    """The session whose agent acts, "" for a person."""
+    return os.environ.get("AO_SESSION_ID", "")
