@@ -223,14 +223,14 @@ class _Check:
         return _unpatterned(default) if problem or value is None else value
 
     def mapping(self, default: dict[str, Any], given: _Given, place: Place) -> dict[str, Any]:
+        merged = {word: _unpatterned(value) for word, value in default.items()}
         if not isinstance(given.value, dict):
             self.wrong(place, f"must be a mapping, not {shown(given.value)}")
-            return _unpatterned(default)
+            return merged
         if not default:  # a mapping whose names are not ours
             free = self.plain(given, place)
             return free if isinstance(free, dict) else {}
         known = {_bare(word): word for word in default}
-        merged = {word: _unpatterned(value) for word, value in default.items()}
         seen: set[str] = set()
         for spelled, value in given.value.items():
             word = known.get(_bare(spelled))
