@@ -1,7 +1,7 @@
 """ao.yaml: found, read, checked against config/defaults.yaml and merged over it.
 
 defaults.yaml is both the documentation and the defaults, and a setting takes what its default is (`30s`: a duration,
-`true`: true or false); `KINDS` says the rest. A mistake inside one project breaks only that project: it is in
+`true`: true or false); lib/kinds.py says the rest. A mistake inside one project breaks only that project: it is in
 `Config.broken` with its one line, and the others work on. Nothing is kept between two runs.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lib import ROOT, clock, paths, plugins, store
+from lib import ROOT, paths, store
 from lib.errors import AoError
+from lib.kinds import kind_of, shown
 
 if TYPE_CHECKING:
     import yaml
@@ -23,19 +24,11 @@ NAMES = ("ao.yaml", "ao-rs.yaml")
 DEFAULTS = os.path.join(ROOT, "config", "defaults.yaml")
 INHERITED = ("runtime", "agent", "workspace", "scm", "tracker", "branch_namespace", "max_sessions")
 ONLY_FOR = {"auto-merge": "approved-and-green", "restore": "agent-exited"}  # actions that fit a single reaction
-WORDED = (
-    "ci-failed",
-    "changes-requested",
-    "bugbot-comments",
-    "merge-conflicts",
-    "agent-idle",
-)  # have a text in templates/
+OPEN_ENDED = ("retries", "escalate_after")  # null is a value of these: no end, never
 UNADDRESSED = ("all-complete", "cannot-look", "budget-exceeded")  # reactions without an agent that could be told
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 
 Place = tuple[str, ...]  # where a setting stands: ("projects", "shop", "merge", "settle")
-Kind = Callable[[Any], str]  # what is wrong with a value, "" when nothing is
 
 
 class Project(NamedTuple):
@@ -81,13 +74,13 @@ def load(path: str | None) -> Config:
 
 def examine(path: str | None) -> tuple[Config, dict[str, list[str]]]:
     """Like `load`, with all mistakes by project ("" for those outside of any) instead of an exception for the first."""
-    check = _Check(path or "")
-    given = _read(path) if path else _Given(1, {})
     defaults = _defaults()
+    check = _Check(path or "", defaults["reactions"])
+    given = _read(path) if path else _Given(1, {})
     pattern = defaults.pop("projects")["<id>"]
     own = check.part(given, "projects")
     top = check.mapping(defaults, given, ())
-    _check_reactions(check, top["reactions"], ("reactions",))
+    _check_reactions(check, top["reactions"], ("reactions",), check.reactions)
     pattern.update({word: top["defaults"][word] for word in INHERITED}, reactions=top["reactions"])
     projects = _projects(check, pattern, top, own)
     broken = {id: texts[0] for id, texts in check.mistakes.items() if id}
@@ -124,137 +117,6 @@ def _upward(folder: str) -> Iterator[str]:
         if folder == os.path.dirname(folder):
             return
         folder = os.path.dirname(folder)
-
-
-# --- what a value may be -------------------------------------------------------------------------------------------
-
-
-def _truth(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"must be true or false, not {_shown(value)}"
-
-
-def _count(value: Any) -> str:
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return "" if fits else f"must be a whole number, not {_shown(value)}"
-
-
-def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else f"must be text, not {_shown(value)}"
-
-
-def _line(value: Any) -> str:
-    return _text(value) or ("" if value.strip() and "\n" not in value else "must be one line of text")
-
-
-def _texts(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ""
-    return f"must be a list of texts, like [{value if isinstance(value, str) else 'one, two'}], not {_shown(value)}"
-
-
-def _duration(value: Any) -> str:
-    try:
-        clock.duration(value)
-    except AoError as error:
-        return str(error)
-    return ""
-
-
-def _count_or_duration(value: Any) -> str:
-    return _duration(value) and _count(value) and f"must be a number of deliveries (3) or a duration (30m), not {value}"
-
-
-def _pattern(value: Any) -> str:
-    if _line(value):
-        return _line(value)
-    try:
-        re.compile(value)
-    except re.error as error:
-        return f"not a regular expression: {_shown(value)}: {error}"
-    return ""
-
-
-def _prefix(value: Any) -> str:
-    fits = isinstance(value, str) and _PREFIX.fullmatch(value)
-    return "" if fits else f"not a prefix: {_shown(value)} (lowercase letters, digits and '-', at most 20)"
-
-
-def _branch(value: Any) -> str:
-    fits = isinstance(value, str) and re.fullmatch(r"(?!-)[^\s~^:?*\[\\\x00-\x1f\x7f]+", value) and ".." not in value
-    return "" if fits else f"not a branch name: {_shown(value)}"
-
-
-def _inside(value: Any) -> str:
-    bad = [path for path in value if os.path.isabs(path) or ".." in path.split("/")] if not _texts(value) else []
-    return _texts(value) or (bad and f"must be inside the repository: {_shown(bad[0])}") or ""
-
-
-def _one_of(*words: str) -> Kind:
-    return lambda value: "" if value in words else f"must be one of {', '.join(words)}, not {_shown(value)}"
-
-
-def _plugin(slot: str) -> Kind:
-    return lambda value: _one_of(*plugins.names(slot))(value)
-
-
-def _notifiers(value: Any) -> str:
-    return _texts(value) or next(filter(None, map(_plugin("notifier"), value)), "")
-
-
-KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take what their default is
-    "runtime": _plugin("runtime"),
-    "agent": _plugin("agent"),
-    "workspace": _plugin("workspace"),
-    "scm": _plugin("scm"),
-    "tracker": _plugin("tracker"),
-    "notifiers": _notifiers,
-    "urgent": _notifiers,
-    "notification_routing.action": _notifiers,
-    "warning": _notifiers,
-    "info": _notifiers,
-    "path": _line,
-    "default_branch": _branch,
-    "branch_namespace": lambda value: value and _branch(value),
-    "prefix": _prefix,
-    "ready": _pattern,
-    "busy": _pattern,
-    "question": _pattern,
-    "model": _line,
-    "rules_file": _line,
-    "symlinks": _inside,
-    "name": lambda value: _line(value) and "must be one line of text",
-    "run": _line,
-    "method": _one_of("merge", "squash", "rebase"),
-    "merge_method": _one_of("merge", "squash", "rebase"),
-    "action": _one_of("send-to-agent", "notify", "auto-merge", "restore"),
-    "priority": _one_of("urgent", "action", "warning", "info"),
-    "message": _text,
-    "retries": _count,
-    "escalate_after": _count_or_duration,
-    "threshold": _duration,
-    "on_merge": _one_of("stop", "prune"),
-}
-
-
-def _kind(place: Place, default: Any) -> Kind:
-    named = KINDS.get(".".join(place[-2:])) or KINDS.get(place[-1])
-    if named:
-        return named
-    if isinstance(default, bool):
-        return _truth
-    if isinstance(default, int):
-        return _count
-    if isinstance(default, list):
-        return _texts
-    return _text if _duration(default) else _duration
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return (
-        f"'{value}'" if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
-    )
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -298,18 +160,18 @@ def _tree(loader: yaml.CSafeLoader, node: Any, path: str) -> _Given:
         return _Given(line, loader.construct_object(node))
     found: dict[str, _Given] = {}
     for key, value in node.value:
-        if key.id != "scalar" or key.value in found:
-            raise AoError(
-                f"{path}:{key.start_mark.line + 1}: {key.value if key.id == 'scalar' else 'a name'}: given twice"
-            )
+        if key.id != "scalar":
+            raise AoError(f"{path}:{key.start_mark.line + 1}: a name must be a word, not {key.id}")
+        if key.value in found:
+            raise AoError(f"{path}:{key.start_mark.line + 1}: {key.value}: given twice")
         found[key.value] = _tree(loader, value, path)._replace(line=key.start_mark.line + 1)
     return _Given(line, found)
 
 
 def _defaults() -> dict[str, Any]:
-    """defaults.yaml, with every reaction made whole and `<each>` and `<name>` patterns other than a project's gone."""
+    """What defaults.yaml holds, each reaction with all of its fields."""
     with open(DEFAULTS, encoding="utf-8") as file:
-        defaults = store.loads(file.read(), DEFAULTS, whole=False)
+        defaults: dict[str, Any] = store.loads(file.read(), DEFAULTS, whole=False)
     each = defaults["reactions"].pop("<each>")
     defaults["reactions"] = {key: {**each, **fields} for key, fields in defaults["reactions"].items()}
     return defaults
@@ -321,8 +183,9 @@ def _defaults() -> dict[str, Any]:
 class _Check:
     """Merges what is given over what is default and collects what is wrong on the way."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, reactions: dict[str, Any]) -> None:
         self.source = source
+        self.reactions = reactions  # the built-in ones
         self.lines: dict[Place, int] = {}
         self.mistakes: dict[str, list[str]] = {}  # project id, "" for none -> lines
         self.warnings: list[str] = []
@@ -341,33 +204,33 @@ class _Check:
         found = given.value.pop(word, _Given(1, None))
         self.lines[(word,)] = found.line
         if not isinstance(found.value, dict | None):
-            self.wrong((word,), f"must be a mapping, not {_shown(found.value)}")
+            self.wrong((word,), f"must be a mapping, not {shown(found.value)}")
         return found.value if isinstance(found.value, dict) else {}
 
     def value(self, default: Any, given: _Given, place: Place) -> Any:
         """`given` in place of `default`, or the default when it is null or wrong."""
         self.lines[place] = given.line
         if given.value is None:
-            return _unpatterned(default)
+            return None if place[-1] in OPEN_ENDED else _unpatterned(default)
         if isinstance(default, dict):
             return self.mapping(default, given, place)
         if isinstance(default, list) and default and isinstance(default[0], dict):
             return self.entries(default[0], given, place)
         value = self.plain(given, place)
-        problem = "" if value is None else _kind(place, default)(value)
+        problem = "" if value is None else kind_of(place, default)(value)
         if problem:
             self.wrong(place, problem)
         return _unpatterned(default) if problem or value is None else value
 
     def mapping(self, default: dict[str, Any], given: _Given, place: Place) -> dict[str, Any]:
+        merged = {word: _unpatterned(value) for word, value in default.items()}
         if not isinstance(given.value, dict):
-            self.wrong(place, f"must be a mapping, not {_shown(given.value)}")
-            return copy.deepcopy(default)
+            self.wrong(place, f"must be a mapping, not {shown(given.value)}")
+            return merged
         if not default:  # a mapping whose names are not ours
             free = self.plain(given, place)
             return free if isinstance(free, dict) else {}
         known = {_bare(word): word for word in default}
-        merged = {word: _unpatterned(value) for word, value in default.items()}
         seen: set[str] = set()
         for spelled, value in given.value.items():
             word = known.get(_bare(spelled))
@@ -383,7 +246,7 @@ class _Check:
 
     def entries(self, pattern: dict[str, Any], given: _Given, place: Place) -> list[dict[str, Any]]:
         if not isinstance(given.value, list):
-            self.wrong(place, f"must be a list, not {_shown(given.value)}")
+            self.wrong(place, f"must be a list, not {shown(given.value)}")
             return []
         found = []
         for number, item in enumerate(given.value):
@@ -449,22 +312,25 @@ def _project(check: _Check, pattern: dict[str, Any], top: dict[str, Any], id: st
         check.wrong((*place, "path"), "is missing: the folder of the project's git repository")
     if values["agent"] == "command" and not values["agent_config"]["command"]:
         check.wrong((*place, "agent_config", "command"), "is missing: the words of the program that is to work")
-    _check_reactions(check, values["reactions"], (*place, "reactions"))
+    _check_reactions(check, values["reactions"], (*place, "reactions"), top["reactions"])
     values["path"] = _resolved(values["path"] or ".", os.path.dirname(check.source))
     if values["rules_file"]:
         values["rules_file"] = _resolved(values["rules_file"], values["path"])
     return Project(id, values["path"], check.source, {**top, **values})
 
 
-def _check_reactions(check: _Check, reactions: dict[str, dict[str, Any]], place: Place) -> None:
+def _check_reactions(check: _Check, reactions: dict[str, Any], place: Place, inherited: dict[str, Any]) -> None:
     """Refuse actions that could never do anything there (F27)."""
     for key, fields in reactions.items():
         action, here = fields["action"], (*place, key)
+        has_text = check.reactions[key]["action"] == "send-to-agent" or fields["message"]
+        if fields == inherited[key]:
+            continue
         if ONLY_FOR.get(action, key) != key:
             check.wrong((*here, "action"), f"{action} is only for {ONLY_FOR[action]}")
         elif action == "send-to-agent" and key in UNADDRESSED:
             check.wrong((*here, "action"), "there is no one agent to send this to; use notify")
-        elif action == "send-to-agent" and key not in WORDED and not fields["message"]:
+        elif action == "send-to-agent" and not has_text:
             check.wrong((*here, "message"), "is missing: what to tell the agent")
 
 

@@ -21,6 +21,7 @@ LIMITS = {  # seconds
     "git-network": 60,  # fetch and push
     "tmux": 5,
     "tool": 10,  # asking a program for its version
+    "install": 600,  # a system package, for ao-doctor --fix
     "post-create": 600,  # a project's set-up commands; `post_create` may install packages
     "check": 1800,  # one CI check; a project's own `timeout` is used instead where it says so
 }

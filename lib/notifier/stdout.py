@@ -48,6 +48,7 @@ def sentence(notification: Mapping[str, Any]) -> str:
     """`[urgent] shop app-3 (ci_failed): message https://…`, in one line."""
     of = notification.get
     who = " ".join(str(of(key)) for key in ("project_id", "session_id") if of(key))
-    status = f" ({of('status')})" if of("status") else ""
+    status = f"({of('status')})" if of("status") else ""
+    head = " ".join(filter(None, (f"[{of('priority')}]", who, status)))
     links = "".join(f" {of(key)}" for key in ("pr_url", "issue_url") if of(key))
-    return render.plain(cli.one_line(f"[{of('priority')}] {who}{status}: {of('message')}{links}"))
+    return render.plain(cli.one_line(f"{head}: {of('message')}{links}"))

@@ -1,0 +1,44 @@
+# Everything that a person or cron does; `make` alone lists it. ## beside a target is its documentation.
+PREFIX ?= $(HOME)/.local
+PYTHON := .venv/bin/python
+READY  := .venv/.ready
+DEV    := .venv/.ready-dev
+
+.PHONY: help setup demo test lint bench spawn tick react watch status doctor install install-cron clean
+.DEFAULT_GOAL := help
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)          ## get what ao needs: a Python 3.11+ with packages in .venv, git, tmux
+demo: $(READY)           ## four agents, four issues, merged in a temporary folder; KEEP=1 leaves it standing
+	@$(PYTHON) tests/demo/run.py
+test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
+	@$(PYTHON) -m pytest -n 2 $(ARGS)
+lint: $(DEV)             ## check style and types
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check -q . && $(PYTHON) -m mypy --strict lib bin/*
+bench: $(DEV)            ## measure speed and memory beside their bounds
+	@$(PYTHON) tests/bench.py
+spawn: $(READY)          ## start agents: ISSUE='12 13' or TASK='what to do'
+	@bin/ao-spawn $$ISSUE $(if $(TASK),--task "$$TASK")
+tick: $(READY)           ## look at every session once
+	@bin/ao-tick
+react: $(READY)          ## do what is due, once
+	@bin/ao-react
+watch: $(READY)          ## look and react again and again, with a live table
+	@bin/ao-watch
+status: $(READY)         ## the table of sessions
+	@bin/ao-status
+doctor: $(READY)         ## check what ao needs and say how to mend it
+	@bin/ao-doctor
+install: $(READY)        ## link the commands into PREFIX/bin (~/.local/bin)
+	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin"
+install-cron: $(READY)   ## let cron run the loop
+	@(crontab -l 2>/dev/null | grep -v '/ao-watch '; sed "/^#/d; s|@BIN@|$(CURDIR)/bin|; s|@PATH@|$$PATH|" config/crontab) | crontab -
+clean:                   ## remove what make made: .venv and caches
+	@rm -rf .venv .cache .ruff_cache .pytest_cache .hypothesis && find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): config/requirements.txt config/setup.sh
+	@sh config/setup.sh config/requirements.txt $@
+$(DEV): config/requirements-dev.txt config/requirements.txt config/setup.sh
+	@sh config/setup.sh config/requirements-dev.txt $@ && touch $(READY)

@@ -1,0 +1,148 @@
+"""What a setting of ao.yaml may be: checks that say what is wrong with a value, in words for a person.
+
+`KINDS` names the settings that are more than what their default shows; all others take what their default is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from lib import clock, plugins
+from lib.errors import AoError
+
+Kind = Callable[[Any], str]  # what is wrong with a value, "" when nothing is
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_BRANCH = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\\x00-\x1f\x7f]+")
+
+
+def _truth(value: Any) -> str:
+    return "" if isinstance(value, bool) else f"must be true or false, not {shown(value)}"
+
+
+def _count(value: Any) -> str:
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return "" if fits else f"must be a whole number, not {shown(value)}"
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) else f"must be text, not {shown(value)}"
+
+
+def _line(value: Any) -> str:
+    return _text(value) or ("" if value.strip() and "\n" not in value else "must be one line of text")
+
+
+def _texts(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ""
+    return f"must be a list of texts, like [{value if isinstance(value, str) else 'one, two'}], not {shown(value)}"
+
+
+def _duration(value: Any) -> str:
+    try:
+        clock.duration(value)
+    except AoError as error:
+        return str(error)
+    return ""
+
+
+def _count_or_duration(value: Any) -> str:
+    return _duration(value) and _count(value) and f"must be a number of deliveries (3) or a duration (30m), not {value}"
+
+
+def _pattern(value: Any) -> str:
+    if _line(value):
+        return _line(value)
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"not a regular expression: {shown(value)}: {error}"
+    return ""
+
+
+def _prefix(value: Any) -> str:
+    fits = isinstance(value, str) and _PREFIX.fullmatch(value)
+    return "" if fits else f"not a prefix: {shown(value)} (lowercase letters, digits and '-', at most 20)"
+
+
+def _branch(value: Any) -> str:
+    fits = isinstance(value, str) and _BRANCH.fullmatch(value)
+    return "" if fits else f"not a branch name: {shown(value)}"
+
+
+def _inside(value: Any) -> str:
+    bad = [path for path in value if os.path.isabs(path) or ".." in path.split("/")] if not _texts(value) else []
+    return _texts(value) or (bad and f"must be inside the repository: {shown(bad[0])}") or ""
+
+
+def _one_of(*words: str) -> Kind:
+    return lambda value: "" if value in words else f"must be one of {', '.join(words)}, not {shown(value)}"
+
+
+def _plugin(slot: str) -> Kind:
+    return lambda value: _one_of(*plugins.names(slot))(value)
+
+
+def _notifiers(value: Any) -> str:
+    return _texts(value) or next(filter(None, map(_plugin("notifier"), value)), "")
+
+
+KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take what their default is
+    "runtime": _plugin("runtime"),
+    "agent": _plugin("agent"),
+    "workspace": _plugin("workspace"),
+    "scm": _plugin("scm"),
+    "tracker": _plugin("tracker"),
+    "notifiers": _notifiers,
+    "urgent": _notifiers,
+    "notification_routing.action": _notifiers,
+    "warning": _notifiers,
+    "info": _notifiers,
+    "path": _line,
+    "default_branch": _branch,
+    "branch_namespace": lambda value: value and _branch(value),
+    "prefix": _prefix,
+    "ready": _pattern,
+    "busy": _pattern,
+    "question": _pattern,
+    "model": _line,
+    "rules_file": _line,
+    "symlinks": _inside,
+    "name": lambda value: _line(value) and "must be one line of text",
+    "run": _line,
+    "method": _one_of("merge", "squash", "rebase"),
+    "merge_method": _one_of("merge", "squash", "rebase"),
+    "action": _one_of("send-to-agent", "notify", "auto-merge", "restore"),
+    "priority": _one_of("urgent", "action", "warning", "info"),
+    "message": _text,
+    "retries": _count,
+    "escalate_after": _count_or_duration,
+    "threshold": _duration,
+    "on_merge": _one_of("stop", "prune"),
+}
+
+
+def kind_of(place: tuple[str, ...], default: Any) -> Kind:
+    """What the setting at `place`, with this default, may be."""
+    named = KINDS.get(".".join(place[-2:])) or KINDS.get(place[-1])
+    if named:
+        return named
+    if isinstance(default, bool):
+        return _truth
+    if isinstance(default, int):
+        return _count
+    if isinstance(default, list):
+        return _texts
+    return _text if _duration(default) else _duration
+
+
+def shown(value: Any) -> str:
+    """A value as an error names it."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return (
+        f"'{value}'" if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
+    )

@@ -1,0 +1,234 @@
+"""From a bare repository to a configuration that works, and what the doctor finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import time
+
+import pytest
+import scripts
+
+from lib import config, store
+
+start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
+
+
+def git(folder, *args: str) -> None:
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    subprocess.run(["git", *who, *args], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def repo(tmp_path, monkeypatch):
+    """A repository with one commit on `trunk` and a test target; its folder is the current one."""
+    monkeypatch.delenv("AO_CONFIG", raising=False)
+    monkeypatch.setenv("AO_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir(mode=0o700)
+    folder = tmp_path / "my shop"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "trunk")
+    (folder / "Makefile").write_text("all:\ntest: all\n\ttrue\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def project(folder) -> config.Project:
+    found = config.load(str(folder / "ao.yaml"))
+    assert found.warnings == [] and found.broken == {}
+    return found.projects["my-shop"]
+
+
+def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
+    git(repo, "remote", "add", "origin", "https://ada:t0ken@example.org/shop.git")
+    assert start.main([]) == 0
+    assert capsys.readouterr().out == f"{repo}/ao.yaml\n"
+    written = project(repo)
+    assert written.path == str(repo) and config.setting(written, "default_branch") == "trunk"
+    assert config.setting(written, "ci") == [{"name": "test", "run": "make test", "timeout": "30m"}]
+    assert config.reactions(written)["approved-and-green"]["action"] == "auto-merge"
+    text = (repo / "ao.yaml").read_text()
+    assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
+
+
+def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
+    """F41."""
+    git(repo, "update-ref", "refs/remotes/origin/release", "HEAD")
+    git(repo, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/release")
+    start.main([])
+    assert config.setting(project(repo), "default_branch") == "release"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("package.json", '{"scripts": {"test": "jest"}}', "npm test"),
+        ("package.json", '{"scripts": {"test": "echo \\"Error: no test specified\\" && exit 1"}}', ""),
+        ("pyproject.toml", "[tool.pytest.ini_options]", "python3 -m pytest"),
+        ("Cargo.toml", "", "cargo test"),
+        ("go.mod", "", "go test ./..."),
+        ("Makefile", "tests:\n", ""),
+        ("README", "", ""),
+    ],
+)
+def test_the_test_command_is_guessed_from_files(tmp_path, name, content, command):
+    (tmp_path / name).write_text(content)
+    assert start.test_command(str(tmp_path)) == command
+
+
+def test_start_never_rewrites_unless_forced_and_then_keeps_the_old_one(repo, capsys):
+    (repo / "ao.yaml").write_text("projects: {}\n")
+    with pytest.raises(start.AoError, match="is already there"):
+        start.main([])
+    assert (repo / "ao.yaml").read_text() == "projects: {}\n"
+    assert start.main(["--force"]) == 0
+    kept = [path for path in repo.iterdir() if path.name.startswith("ao.yaml.backup-")]
+    assert [path.read_text() for path in kept] == ["projects: {}\n"]
+    assert project(repo).id == "my-shop"
+
+
+def test_start_outside_of_a_repository_says_what_helps(tmp_path):
+    with pytest.raises(start.AoError, match=r"is not in a git repository; make one with: git init"):
+        start.main(["--repo", str(tmp_path)])
+    with pytest.raises(start.UsageError, match="there is no scm 'cvs'"):
+        start.main(["--repo", str(tmp_path), "--scm", "cvs"])
+
+
+# --- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def findings(capsys, *args: str) -> dict[str, list[dict[str, str]]]:
+    """What the doctor says, by check."""
+    capsys.readouterr()
+    code = doctor.main([*args, "--json"])
+    found: dict[str, list[dict[str, str]]] = {}
+    for finding in json.loads(capsys.readouterr().out):
+        found.setdefault(finding["check"], []).append(finding)
+    assert code == int(any(each["state"] == "bad" for group in found.values() for each in group))
+    return found
+
+
+def bad(found: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [each["check"] for group in found.values() for each in group if each["state"] == "bad"]
+
+
+def configure(repo, command: str = "sh") -> None:
+    (repo / "ao.yaml").write_text(f"projects: {{shop: {{path: ., agent_config: {{command: [{command}]}}}}}}\n")
+
+
+def test_a_healthy_world_has_nothing_bad(repo, capsys):
+    configure(repo)
+    found = findings(capsys)
+    assert bad(found) == []
+    assert {"python", "packages", "git", "tmux", "home", "disk", "config", "project shop", "agent of shop"} <= set(
+        found
+    )
+    assert doctor.main([]) == 0
+
+
+def test_what_is_missing_is_said_with_what_helps(repo, capsys):
+    configure(repo, "no-such-agent")
+    assert findings(capsys)["agent of shop"][0]["text"] == "'no-such-agent' is not on PATH"
+    (repo / "ao.yaml").write_text("projects:\n  shop: {path: /nowhere, agent_config: {command: [sh]}}\n  odd: {}\n")
+    found = findings(capsys)
+    assert found["project shop"][0]["text"] == "'/nowhere' is not a git repository"
+    assert "projects.odd.path: is missing" in found["config"][0]["text"]
+    (repo / "ao.yaml").write_text("a: [\n")
+    assert findings(capsys)["config"][0]["state"] == "bad"
+    (repo / "ao.yaml").unlink()
+    assert findings(capsys)["config"][0] == {
+        "check": "config",
+        "state": "warning",
+        "text": f"no ao.yaml for '{repo}'",
+        "remedy": "ao-start",
+    }
+
+
+def test_a_repository_without_commits_is_said(repo, capsys):
+    configure(repo)
+    (repo / "empty").mkdir()
+    git(repo / "empty", "init", "-q")
+    (repo / "ao.yaml").write_text("projects: {shop: {path: empty, agent_config: {command: [sh]}}}\n")
+    assert findings(capsys)["project shop"][0]["remedy"] == "make a first commit"
+
+
+def test_fix_mends_what_is_safe_and_leaves_the_rest(repo, capsys):
+    configure(repo)
+    home = os.environ["AO_HOME"]
+    folder = os.path.join(home, "sessions", "shop")
+    os.makedirs(folder)
+    for name in ("shop-1.yaml", ".tmp-old", ".tmp-new", "shop-2.yaml.damaged-1"):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write("half: ")
+    os.utime(os.path.join(folder, ".tmp-old"), (0, time.time() - 7200))
+    os.chmod(home, 0o755)
+    found = findings(capsys, "--fix")
+    assert stat.S_IMODE(os.stat(home).st_mode) == 0o700
+    assert sorted(os.listdir(folder)) == [".tmp-new", "shop-1.yaml", "shop-2.yaml.damaged-1"]
+    assert sorted(each["state"] for each in found["files"]) == ["bad", "warning"]
+
+
+def test_a_lock_that_a_hung_process_holds_is_found(repo, capsys):
+    configure(repo)
+    path = os.path.join(os.environ["AO_HOME"], "sessions", "shop", "shop-1.yaml")
+    store.write(path, {"id": "shop-1"})
+    with store.lock(path):
+        assert bad(findings(capsys)) == ["locks"]
+    assert bad(findings(capsys)) == []
+
+
+@pytest.mark.parametrize(("said", "state"), [("tmux 3.3a", "ok"), ("tmux 2.9", "bad"), ("tmux next-3.5", "ok")])
+def test_versions_are_compared_as_numbers(monkeypatch, said, state):
+    monkeypatch.setattr(doctor.proc, "run", lambda *args: doctor.proc.Result(0, said + "\n", ""))
+    assert doctor.program("tmux", (3, 2), "-V").state == state
+
+
+def test_a_test_notification_reaches_who_is_told(repo, capsys):
+    configure(repo)
+    found = findings(capsys, "--test-notify")
+    assert found["notifier"][0]["text"] == "stdout was sent a test"
+    assert bad(findings(capsys, "--test-notify", "pigeon")) == ["notifier"]
+    with open(os.path.join(os.environ["AO_HOME"], "logs", "notifications.log")) as file:
+        assert "[info]: a test from ao-doctor" in file.read()
+
+
+# --- config ---------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_never_shown(repo, capsys, monkeypatch):
+    """F56: neither what comes from the environment nor what is called a secret."""
+    monkeypatch.setenv("AO_TEST_KEY", "k3y-from-env")
+    (repo / "ao.yaml").write_text(
+        "notifiers: {slack: {webhook_url: 'https://hook/s3cret'}}\n"
+        "projects: {shop: {path: ., rules: '${AO_TEST_KEY}', agent_config: {command: [sh, '${AO_TEST_KEY}']}}}\n"
+    )
+    for args in (["show"], ["show", "--json"]):
+        assert shown.main(args) == 0
+        out = capsys.readouterr().out
+        assert "k3y" not in out and "s3cret" not in out and "(hidden)" in out
+    answer = json.loads(out)
+    assert answer["projects"]["shop"]["agent_config"]["command"] == ["sh", "(hidden)"]
+    assert "defaults" not in answer["projects"]["shop"] and answer["projects"]["shop"]["path"] == str(repo)
+
+
+def test_validate_names_every_mistake_and_warning(repo, capsys):
+    (repo / "ao.yaml").write_text("projects:\n  shop:\n    max_sessions: x\n    zzz: 1\n")
+    assert shown.main(["validate", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (len(answer["errors"]), len(answer["warnings"])) == (3, 1)
+    assert shown.main(["validate"]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    configure(repo)
+    assert shown.main(["validate"]) == 0
+
+
+def test_path_and_plugins_answer_in_both_forms(repo, capsys):
+    configure(repo)
+    shown.main(["path"])
+    assert capsys.readouterr().out == f"{repo}/ao.yaml\n"
+    shown.main(["plugins", "--json"])
+    assert json.loads(capsys.readouterr().out)["notifier"] == ["stdout"]
