@@ -57,8 +57,7 @@ def _start(path: str) -> int:
     with open(path, encoding="utf-8") as file:
         launch = json.load(file)
     environment = launch["environment"] | {key: os.environ[key] for key in FROM_TERMINAL if key in os.environ}
-    os.environ.clear()
-    os.environ.update(environment)  # also the PATH on which the agent is looked for
+    os.environ.update(environment)  # its PATH is where posix_spawnp looks for the agent
     os.chdir(launch["folder"])
     print(f"{BANNER}{os.path.basename(launch['argv'][0])} in {launch['folder']}", flush=True)
     for sign in IGNORED:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from conftest import until
-from terminals import agent, logged, send
+from terminals import AGENT, agent, launch, left, logged, send
 
-from lib import config
+from lib import config, paths
 from lib.agent import command
 from lib.errors import AoError
 from lib.runtime import tmux
@@ -183,3 +185,34 @@ def test_a_story_acts_and_what_is_typed_meanwhile_comes_next(home, tmp_path):
     until(lambda: "second: out 4" in tmux.screen(home, "app-1"), "both")
     assert logged(log) == ["first", "second"]
     assert "first: out 4" in tmux.screen(home, "app-1")
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "code"),
+    [
+        ([], "/exit", 0),
+        ([], None, 130),  # Ctrl-C
+        (["--exit-after", "1"], "any", 0),
+        (["--die", "7"], "please die now", 7),
+    ],
+)
+def test_the_scripted_agent_ends_as_it_is_told(home, options, typed, code):
+    log = agent(home, "app-1", *options)
+    if typed:
+        send(home, "app-1", typed)
+    else:
+        tmux.press(home, "app-1", "C-c")
+    until(lambda: tmux.look(home) == {}, "the end of the terminal")
+    assert logged(log, "exit") == [str(code)]
+    assert left(paths.launch(home, "shop", "app-1"))["code"] == code
+
+
+def test_what_is_typed_before_the_scripted_agent_is_ready_is_lost(home):
+    """F2: as with a real one, so that whoever sends has to wait for the prompt."""
+    log = f"{home}/log"
+    launch(home, "app-1", [sys.executable, AGENT, "--log", log, "--delay", "0.8"])
+    send(home, "app-1", "too early")
+    until(lambda: tmux.screen(home, "app-1").endswith("\n>"), "the prompt")
+    send(home, "app-1", "in time")
+    until(lambda: logged(log), "a message")
+    assert logged(log) == ["in time"]

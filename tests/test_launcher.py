@@ -174,3 +174,10 @@ def test_the_launcher_starts_about_as_fast_as_python():
     assert "json" in imported
     for slow in ("subprocess", "typing", "argparse", "yaml", "lib"):
         assert f" {slow}\n" not in imported
+
+
+def test_no_module_of_a_project_gets_in_the_launcher_s_way(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('mine')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(launcher.command("/nonexistent/x.json"), capture_output=True, text=True, check=False)
+    assert "mine" not in done.stderr
