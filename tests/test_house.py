@@ -19,8 +19,9 @@ from lib import ROOT, proc
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "proc", "paths", "store", "plugins", "kinds", "config", "git", "render", "cli", "launcher"),
-    *("ready", "status", "conditions", "due", "events", "sessions", "costs", "effects", "prompts"),
-    *("launch", "deliver", "spawn", "lives", "facts", "projects", "observe", "merge", "react"),
+    *("ready", "status", "conditions", "due", "events", "sessions", "here", "loop", "effects", "prompts", "launch"),
+    *("projects", "facts", "deliver", "notify", "merge", "spawn", "tell", "lives", "observe", "react", "fleet"),
+    *("rounds", "overview"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
 SLOTS = ("runtime", "agent", "workspace", "scm", "tracker", "notifier")
