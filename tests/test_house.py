@@ -231,6 +231,27 @@ def test_recipes_are_one_line():
     assert not [line for line, after in itertools.pairwise(lines) if line[:1] == after[:1] == "\t"]
 
 
+def test_cron_gets_one_line_however_often_and_keeps_the_others(tmp_path):
+    """With a crontab that is a file."""
+    table = tmp_path / "table"
+    table.write_text("0 0 * * * backup\n")
+    fake = tmp_path / "crontab"
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$1" = -l ]; then cat {table}; else cat > {table}.new; mv {table}.new {table}; fi\n'
+    )
+    fake.chmod(0o755)
+    with open(os.path.join(ROOT, "Makefile")) as file:
+        recipe = file.read().partition("install-cron: ")[2].splitlines()[1].strip().lstrip("@")
+    recipe = recipe.replace("$$", "$").replace("$(CURDIR)", ROOT)
+    for _ in range(2):
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        subprocess.run(["sh", "-c", recipe], cwd=ROOT, env={"PATH": path}, timeout=60, check=True)
+    assert table.read_text().splitlines() == [
+        "0 0 * * * backup",
+        f'* * * * * PATH="{path}" LANG=C.UTF-8 {ROOT}/bin/ao-watch --for 1m --quiet',
+    ]
+
+
 def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):
     """The set-up's own search, with a python3 that is too old first on PATH."""
     old = tmp_path / "python3"
