@@ -75,7 +75,7 @@ def test_the_default_reactions_are_those_that_are_documented(write):
         "agent-stuck": "warning",
         "agent-needs-input": "urgent",
         "agent-exited": "urgent",
-        "budget-exceeded": "urgent",
+        "message-waiting": "urgent",
         "cannot-look": "warning",
         "all-complete": "info",
     }
