@@ -11,6 +11,7 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)          ## get what ao needs: a Python 3.11+ with packages in .venv, git, tmux
+	@:
 demo: $(READY)           ## four agents, four issues, merged in a temporary folder; KEEP=1 leaves it standing
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some

@@ -53,7 +53,7 @@ class Settings:
 
 
 def rules(project: Project) -> conditions.Rules:
-    return conditions.Rules(config.reactions(project), project.values["merge"])
+    return conditions.Rules(config.reactions(project), config.setting(project, "merge"))
 
 
 def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:

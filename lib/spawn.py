@@ -141,7 +141,7 @@ def adopt(record: Session) -> None:
 def _draft(request: Request, base_branch: str, base_sha: str, clock: Clock) -> Session:
     project, issue = request.project, request.issue
     record = sessions.blank("", project.id, clock)
-    config = {key: setting(project, f"agent_config.{key}") for key in ("model",)}
+    config = {"model": setting(project, "agent_config.model")}
     if request.model:
         config["model"] = request.model
     record.update(

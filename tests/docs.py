@@ -78,6 +78,8 @@ def settings() -> str:
         for line in file:
             found = re.match(r"( *)(?:- )?([a-z_<>-]+):(?: +([^#\n]*?))?(?: +# (.*))?$", line.replace("- ", "  ", 1))
             if not found or line.startswith("#"):
+                if body and re.match(r" {20,}# ", line):  # a comment that goes on
+                    body[-1][2] += " " + line.strip("# \n")
                 continue
             depth = len(found[1]) // 2
             path = [*path[:depth], found[2]]

@@ -144,6 +144,7 @@ def test_without_a_configuration_the_way_to_one_is_named(world):
 # --- notifications on the terminal ----------------------------------------------------------------------------------
 
 NOTE = {
+    "id": "n-1",
     "at": "2026-01-31T09:05:00.000Z",
     "priority": "urgent",
     "project_id": "shop",
@@ -163,6 +164,7 @@ def test_a_notification_is_one_harmless_line_and_always_in_the_log(tmp_path, mon
     stdout.send(str(tmp_path), NOTE, {})
     stdout.send(str(tmp_path), {**NOTE, "session_id": None}, {})
     log = (tmp_path / "logs" / "notifications.log").read_text().splitlines(keepends=True)
-    assert log[0] == f"2026-01-31T09:05:00.000Z {LINE}" and len(log) == 2
+    assert log[0] == f"2026-01-31T09:05:00.000Z {LINE[:-1]} [n-1]\n" and len(log) == 2
     assert tuple(text[: len(LINE)] for text in capsys.readouterr()) == expected
+    assert (stdout.has(str(tmp_path), "n-1"), stdout.has(str(tmp_path), "n-2")) == (True, False)
     assert stdout.problem({}) == ""

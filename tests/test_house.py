@@ -19,9 +19,9 @@ from lib import ROOT, proc
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "proc", "paths", "store", "plugins", "kinds", "config", "git", "render", "cli", "launcher"),
-    *("ready", "status", "conditions", "due", "events", "sessions", "here", "loop", "effects", "prompts", "launch"),
-    *("projects", "facts", "deliver", "notify", "merge", "spawn", "tell", "lives", "observe", "react", "fleet"),
-    *("rounds", "overview"),
+    *("ready", "status", "conditions", "due", "events", "sessions", "effects", "prompts"),
+    *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
+    *("tell", "react", "fleet", "rounds", "here", "overview"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
 SLOTS = ("runtime", "agent", "workspace", "scm", "tracker", "notifier")
@@ -148,9 +148,9 @@ def imported(path: str) -> set[str]:
 
 def test_a_module_imports_only_those_before_it():
     files = [path for path in python_files() if os.path.dirname(path) == "lib" and not path.endswith("__init__.py")]
+    assert {os.path.basename(path)[:-3] for path in files} == set(ORDER)
     for path in files:
         name = os.path.basename(path)[:-3]
-        assert name in ORDER, f"{path} has no place in the order"
         later = imported(path) - set(ORDER[: ORDER.index(name)]) - set(SLOTS if name not in FLOOR else ())
         assert not later, f"{path} imports {later}"
 
@@ -230,6 +230,27 @@ def test_recipes_are_one_line():
     with open(os.path.join(ROOT, "Makefile")) as file:
         lines = file.read().splitlines()
     assert not [line for line, after in itertools.pairwise(lines) if line[:1] == after[:1] == "\t"]
+
+
+def test_cron_gets_one_line_however_often_and_keeps_the_others(tmp_path):
+    """With a crontab that is a file."""
+    table = tmp_path / "table"
+    table.write_text("0 0 * * * backup\n")
+    fake = tmp_path / "crontab"
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$1" = -l ]; then cat {table}; else cat > {table}.new; mv {table}.new {table}; fi\n'
+    )
+    fake.chmod(0o755)
+    with open(os.path.join(ROOT, "Makefile")) as file:
+        recipe = file.read().partition("install-cron: ")[2].splitlines()[1].strip().lstrip("@")
+    recipe = recipe.replace("$$", "$").replace("$(CURDIR)", ROOT)
+    for _ in range(2):
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        subprocess.run(["sh", "-c", recipe], cwd=ROOT, env={"PATH": path}, timeout=60, check=True)
+    assert table.read_text().splitlines() == [
+        "0 0 * * * backup",
+        f'* * * * * PATH="{path}" LANG=C.UTF-8 {ROOT}/bin/ao-watch --for 1m --quiet',
+    ]
 
 
 def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):

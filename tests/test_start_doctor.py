@@ -172,6 +172,14 @@ def test_fix_mends_what_is_safe_and_leaves_the_rest(repo, capsys):
     assert sorted(each["state"] for each in found["files"]) == ["bad", "warning"]
 
 
+def test_a_damaged_loop_file_does_not_stop_the_other_checks(repo, capsys):
+    configure(repo)
+    with open(os.path.join(os.environ["AO_HOME"], "loop.yaml"), "w") as file:
+        file.write("look: {wa")
+    found = findings(capsys)
+    assert bad(found) == ["loop"] and "files" in found
+
+
 def test_a_lock_that_a_hung_process_holds_is_found(repo, capsys):
     configure(repo)
     path = os.path.join(os.environ["AO_HOME"], "sessions", "shop", "shop-1.yaml")
