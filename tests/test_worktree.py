@@ -10,7 +10,7 @@ import sys
 import pytest
 from forging import commit, git, make, project, spawn
 
-from lib import config, paths
+from lib import ROOT, config, paths
 from lib import git as ours
 from lib.errors import AoError
 from lib.workspace import State, worktree
@@ -54,7 +54,7 @@ def test_twenty_worktrees_can_be_added_at_once(tmp_path):
     running = []
     for first, last in itertools.pairwise(bounds):
         argv = [sys.executable, "-c", CREATE_MANY, world.home, world.project.source, base, str(first), str(last)]
-        running.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
+        running.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=ROOT))
     assert [process.communicate()[1] for process in running] == [""] * 8
     branches, count = _leftovers(world)
     assert (len(branches), count) == (21, 21)

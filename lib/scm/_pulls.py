@@ -9,15 +9,23 @@ head_sha head_seen_at tip` (the branch tip of the last look; it becomes the head
 
 from __future__ import annotations
 
+import marshal
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib import git, paths, store
 from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
 
 Record = dict[str, Any]
+
+
+class Shelf(NamedTuple):
+    """The pull requests of a project that can be read, newest first, and why the others cannot, by number."""
+
+    records: list[Record]
+    damaged: dict[int, str]
 
 
 def path(home: str, project_id: str, number: int) -> str:
@@ -42,15 +50,20 @@ def read(home: str, project_id: str, number: int) -> Record:
     return found
 
 
-def everything(home: str, project_id: str) -> tuple[list[Record], list[Unreadable]]:
-    """Every pull request of a project that can be read, newest first, and the errors of those that cannot."""
-    found, errors = [], []
+def everything(home: str, project_id: str) -> Shelf:
+    """Every pull request of a project through the cache: a file is parsed only when it has changed."""
+    known, fresh, damaged = _read_cache(home, project_id), {}, {}
     for number in numbers(home, project_id):
         try:
-            found.append(read(home, project_id, number))
+            info = os.stat(path(home, project_id, number))
+            signature = (info.st_mtime_ns, info.st_size, info.st_ino)
+            entry = known.get(number)
+            fresh[number] = entry if entry and entry[0] == signature else (signature, read(home, project_id, number))
         except Unreadable as error:
-            errors.append(error)
-    return found, errors
+            damaged[number] = str(error)
+    if fresh != known:
+        store.replace(_cache(home, project_id), marshal.dumps(fresh), durable=False)
+    return Shelf([record for _, record in fresh.values()], damaged)
 
 
 def create(home: str, project_id: str, fields: Mapping[str, Any]) -> Record:
@@ -69,7 +82,7 @@ def change(home: str, project_id: str, number: int, edit: Callable[[Record], Non
     return store.update(path(home, project_id, number), edit)[1]
 
 
-def find(home: str, project: Project, session: Mapping[str, Any]) -> Record | None:
+def find(project: Project, shelf: Shelf, session: Mapping[str, Any]) -> Record | None:
     """The session's pull request, None when it definitely has none; Unknown when a damaged file hides the answer.
 
     The claimed number is the key. Before there is one: the newest that the session opened, else the newest that a
@@ -77,25 +90,31 @@ def find(home: str, project: Project, session: Mapping[str, Any]) -> Record | No
     """
     claimed = session.get("claimed_pr_number")
     if claimed:
-        return _claimed(home, project.id, claimed)
-    found, errors = everything(home, project.id)
-    mine = next((record for record in found if record.get("session") == session["id"]), None)
-    if mine is None:
-        mine = next((record for record in found if _fits(project.path, record, session)), None)
-    if mine is None and errors:
-        raise Unknown(str(errors[0]))
+        if claimed in shelf.damaged:
+            raise Unknown(shelf.damaged[claimed])
+        return next((record for record in shelf.records if record["number"] == claimed), None)
+    mine = next((record for record in shelf.records if session["id"] and record["session"] == session["id"]), None)
+    mine = mine or next((record for record in shelf.records if _fits(project.path, record, session)), None)
+    if mine is None and shelf.damaged:
+        raise Unknown(next(iter(shelf.damaged.values())))
     return mine
 
 
-def _claimed(home: str, project_id: str, number: int) -> Record | None:
-    try:
-        return store.read(path(home, project_id, number))
-    except Unreadable as error:
-        raise Unknown(str(error)) from error
-
-
 def _fits(repository: str, record: Record, session: Mapping[str, Any]) -> bool:
-    branch, base, head = session.get("branch"), session.get("base_sha"), record.get("head_sha")
-    if record.get("session") or not branch or record.get("branch") != branch or not base or not head or head == base:
+    branch, base, head = session.get("branch"), session.get("base_sha"), record["head_sha"]
+    if record["session"] or not branch or record["branch"] != branch or not base or head == base:
         return False
     return git.contains(repository, head, base)
+
+
+def _cache(home: str, project_id: str) -> str:
+    return paths.cache(home, f"pulls-{project_id}"[:64])
+
+
+def _read_cache(home: str, project_id: str) -> dict[int, tuple[tuple[int, int, int], Record]]:
+    try:
+        with open(_cache(home, project_id), "rb") as file:
+            found = marshal.load(file)
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}

@@ -8,7 +8,6 @@ request, so an unchanged one costs no process.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,21 +17,21 @@ from lib import config, git
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, Comment, Failure, Pull, Session, _checks, _merging, _pulls, _reviews
+from lib.scm import Blocked, Comment, Failure, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
 
 
 def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
     """The pull requests of these sessions as they are now; a session that is missing is unknown."""
     try:
-        tips = git.branches(project.path)
+        tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
     except AoError as error:
         raise Unknown(str(error)) from error
     answer: dict[str, Pull | None] = {}
     for session in sessions:
         try:
-            record = _pulls.find(home, project, session)
+            record = _pulls.find(project, shelf, session)
             if record:
-                record = _follow(home, project, record, session, tips, clock)
+                record = _follow.follow(home, project, record, session, tips, clock.iso)
             answer[session["id"]] = facts(home, project, record) if record else None
         except AoError:
             continue  # one that cannot be looked at is unknown, and the others are not
@@ -84,8 +83,7 @@ def open_pull(
     `session` holds id ("" for a person), branch and base_branch. AoError when there is nothing to merge.
     """
     branch, base = session["branch"], session.get("base_branch") or base_branch(project)
-    found, _ = _pulls.everything(home, project.id)
-    for record in found:
+    for record in _pulls.everything(home, project.id).records:
         if record["state"] == "open" and record["branch"] == branch:
             return facts(home, project, record), False
     tips = git.branches(project.path)
@@ -103,10 +101,10 @@ def open_pull(
 
 def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
     """The project's pull requests, newest first; with `ended` merged and closed ones too."""
-    found, errors = _pulls.everything(home, project.id)
-    if errors:
-        raise errors[0]
-    return [facts(home, project, record) for record in found if ended or record["state"] == "open"]
+    shelf = _pulls.everything(home, project.id)
+    for error in shelf.damaged.values():
+        raise AoError(error)
+    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
 
 
 def pull(home: str, project: Project, session: Session) -> Pull:
@@ -248,7 +246,7 @@ def delete_branch(home: str, project: Project, session: Session) -> None:
 
     It stays when it has more commits than were merged, and while a worktree has it checked out.
     """
-    record = _pulls.find(home, project, session)
+    record = _pulls.find(project, _pulls.everything(home, project.id), session)
     if record and record["state"] == "merged" and config.setting(project, "merge.delete_branch"):
         with git.changing(home, project.path):
             if record["branch"] not in git.checkouts(project.path):
@@ -260,7 +258,7 @@ def program(project: Project) -> str | None:
 
 
 def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
-    record = _pulls.find(home, project, session)
+    record = _pulls.find(project, _pulls.everything(home, project.id), session)
     if record is None:
         raise AoError(f"session '{session['id']}' has no pull request; see: ao-pr list")
     return record
@@ -269,80 +267,6 @@ def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
 def _edit(home: str, project: Project, session: Session, change: Callable[[_pulls.Record], Any]) -> Pull:
     number = _wanted(home, project, session)["number"]
     return facts(home, project, _pulls.change(home, project.id, number, change))
-
-
-def _follow(
-    home: str, project: Project, record: _pulls.Record, session: Session, tips: Mapping[str, str], clock: Clock
-) -> _pulls.Record:
-    """The record brought up to date with the branches; written only when something about it differs."""
-    if record["state"] != "open":
-        return record
-    news = _news(project.path, record, session, tips, clock.iso)
-    if all(record.get(key) == value for key, value in news.items()):
-        return record
-    return _pulls.change(home, project.id, record["number"], lambda fields: _take(fields, news))
-
-
-def _take(fields: _pulls.Record, news: Mapping[str, Any]) -> None:
-    if fields["state"] == "open":  # somebody may have merged or closed it since it was read
-        fields.update(news)
-
-
-def _news(
-    repository: str, record: _pulls.Record, session: Session, tips: Mapping[str, str], now: str
-) -> dict[str, Any]:
-    """The fields of an open pull request that follow from where the branches are now."""
-    base = tips.get(record["base_branch"])
-    if base is None:
-        return {"note": f"base branch '{record['base_branch']}' is gone", "against": {}}
-    head, against = record["head_sha"], record["against"]
-    if base != against.get("base_sha") and _has_landed(repository, record, base):
-        return {"state": "merged", "merged_sha": base, "ended_at": now, "note": ""}
-    news: dict[str, Any] = {"branch": _branch(record, session, tips), "note": ""}
-    tip = news["tip"] = tips.get(news["branch"], "")
-    if not tip:
-        news["note"] = f"branch '{news['branch']}' is gone"
-    elif tip != head and tip != record.get("tip"):
-        news["note"] = f"branch '{news['branch']}' has commits that are not looked at yet"
-    elif tip != head:
-        if git.contains(repository, base, tip):
-            news["note"] = f"branch '{news['branch']}' has no commits that '{record['base_branch']}' lacks"
-        else:
-            head = tip
-            news.update(head_sha=head, head_seen_at=now)
-    if (against.get("head_sha"), against.get("base_sha")) != (head, base):
-        news["against"] = _compare(repository, head, base)
-    return news
-
-
-def _has_landed(repository: str, record: _pulls.Record, base: str) -> bool:
-    """Whether the base has the head, which it did not have before, or the merge commit that was built for it."""
-    known = (record["head_sha"], record.get("planned"))
-    return any(git.contains(repository, base, sha) for sha in known if sha)
-
-
-def _branch(record: _pulls.Record, session: Session, tips: Mapping[str, str]) -> str:
-    """The branch of a pull request, followed when its session has renamed it."""
-    named, now = str(record["branch"]), str(session.get("branch") or "")
-    if named in tips or now not in tips or now == record["base_branch"] or record.get("session") != session["id"]:
-        return named
-    return now
-
-
-def _compare(repository: str, head: str, base: str) -> dict[str, Any]:
-    fork = git.merge_base(repository, base, head)
-    counts = (0, 0)
-    if fork:
-        text = git.out(repository, "diff", "--shortstat", "--no-ext-diff", "--no-textconv", fork, head)
-        counts = (_count(text, "insertion"), _count(text, "deletion"))
-    is_clean = git.merge_tree(repository, base, head) is not None
-    facts = {"head_sha": head, "base_sha": base, "mergeable": is_clean}
-    return {**facts, "additions": counts[0], "deletions": counts[1]}
-
-
-def _count(text: str, what: str) -> int:
-    match = re.search(rf"(\d+) {what}", text)
-    return int(match.group(1)) if match else 0
 
 
 def _check_head(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:

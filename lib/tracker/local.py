@@ -108,13 +108,13 @@ def _number(id: str) -> int:
 
 def _files(project: Project) -> dict[int, str]:
     """The name of each issue's file; of two with one number (written on two branches) the first by name."""
-    found: dict[int, str] = {}
+    folder, found = os.path.join(project.path, FOLDER), {}
     try:
-        names = sorted(os.listdir(os.path.join(project.path, FOLDER)))
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        return {}
     except OSError as error:
-        raise AoError(f"cannot read '{os.path.join(project.path, FOLDER)}': {error.strerror}") from error
+        raise AoError(f"cannot read '{folder}': {error.strerror}") from error
     for name in names:
         match = _FILE.fullmatch(name)
         if match:
@@ -124,8 +124,6 @@ def _files(project: Project) -> dict[int, str]:
 
 def _read(project: Project, name: str, number: int, closed: set[int]) -> Issue:
     path = os.path.join(project.path, FOLDER, name)
-    if os.path.islink(path) or not os.path.isfile(path):
-        raise AoError(f"cannot read issue '{number}': '{path}' is not a regular file")
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             text = _CONTROL.sub("", file.read(LARGEST))

@@ -1,0 +1,152 @@
+"""ao-issue, ao-pr, ao-review and ao-ci as people and agents call them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from forging import commit, git, look, make, project, pull, spawn
+from scripting import run
+
+from lib import store
+
+SESSION = {"AO_SESSION_ID": "shop-1", "AO_PROJECT_ID": "shop"}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    for name in ("AO_SESSION_ID", "AO_PROJECT_ID", "AO_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    made = make(tmp_path, ci=[{"name": "test", "run": "test -e b.txt"}])
+    monkeypatch.setenv("AO_HOME", made.home)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def session(world):
+    made = spawn(world)
+    record = {**made, "status": "working", "rev": 1}
+    store.write(os.path.join(world.home, "sessions", "shop", "shop-1.yaml"), record)
+    return made
+
+
+def _json(ran):
+    assert (ran.code, ran.err) == (0, "")
+    return json.loads(ran.out)
+
+
+def test_issues_from_new_to_closed(world):
+    assert run("ao-issue", "list", "--json").out == "[]\n"
+    assert run("ao-issue", "new", "Round up", "-b", "Half a cent.", "--label", "bug").out.startswith("#1 /")
+    assert (
+        _json(run("ao-issue", "new", "Second", "--file", "-", "--json", input="from stdin\n"))["body"] == "from stdin"
+    )
+    assert run("ao-issue", "list").out == "   #1  open    Round up [bug]\n   #2  open    Second\n"
+    assert run("ao-issue", "show", "#1").out == "# Round up\n\n#1  open    Round up [bug]\n\nHalf a cent.\n"
+    assert [issue["state"] for issue in _json(run("ao-issue", "close", "1", "--json"))] == ["closed"]
+    assert [issue["id"] for issue in _json(run("ao-issue", "list", "--json"))] == ["2"]
+    assert run("ao-issue", "list", "--state", "closed").out.startswith("   #1  closed")
+    run("ao-issue", "reopen", "1")
+    assert len(_json(run("ao-issue", "list", "--json"))) == 2
+
+
+def test_an_issue_that_is_not_there_is_one_line_and_exit_code_1(world):
+    ran = run("ao-issue", "show", "7")
+    assert (ran.code, ran.out) == (1, "") and ran.err.startswith("ao-issue: there is no issue '7'")
+    assert ran.err.count("\n") == 1
+    assert run("ao-issue", "new").code == 2
+    assert run("ao-issue", "new", "T", "--file", "/nowhere").err == (
+        "ao-issue: cannot read '/nowhere': No such file or directory\n"
+    )
+
+
+def test_an_agent_opens_a_pull_request_from_its_worktree(world, session):
+    path = session["workspace_path"]
+    ran = run("ao-pr", "open", "--title", "T", folder=path, **SESSION)
+    assert ran.code == 1 and "it has no commits that 'main' lacks" in ran.err
+    commit(path, "b.txt", "b\n")
+    os.mkdir(os.path.join(path, "sub"))
+    opened = _json(run("ao-pr", "open", "--title", "T", "--body", "B", "--json", folder=os.path.join(path, "sub")))
+    assert (opened["number"], opened["branch"], opened["state"]) == (1, "feat/shop-1", "open")
+    assert look(world, session)["number"] == 1
+    ran = run("ao-pr", "open", "--title", "Other", folder=path, **SESSION)
+    assert (ran.code, ran.out) == (0, "  #1  open    T  (feat/shop-1 -> main)\n")
+    assert ran.err == "a pull request for 'feat/shop-1' is open already\n"
+
+
+def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):
+    project(tmp_path, world.repo, default_branch="main")
+    git(world.repo, "checkout", "-q", "-b", "mine")
+    commit(world.repo, "b.txt", "b\n")
+    ran = run("ao-pr", "open", "--title", "Mine", "--draft", folder=world.repo, AO_CONFIG=world.project.source)
+    assert (ran.code, ran.out) == (0, "  #1  draft   Mine  (mine -> main)\n")
+    assert run("ao-pr", "ready", "1").out == "  #1  open    Mine  (mine -> main)\n"
+    git(world.repo, "checkout", "-q", "--detach")
+    ran = run("ao-pr", "open", "--title", "Mine", folder=world.repo)
+    assert ran.code == 1 and "it is not a checkout with a branch" in ran.err
+
+
+def test_pull_requests_are_listed_and_shown(world, session):
+    assert run("ao-pr", "list", "--json").out == "[]\n"
+    pull(world, session)
+    look(world, session)
+    run("ao-review", "1", "--comment", "-m", "why\nthat?", "--as", "Ada")
+    assert run("ao-pr", "list").out == "  #1  open    Add b  (feat/shop-1 -> main)\n"
+    shown = run("ao-pr", "shop-1").out
+    assert "ci status        pending" in shown and "pr1-1            Ada: why that?" in shown
+    assert _json(run("ao-pr", "1", "--json"))["threads"] == ["pr1-1"]
+    assert run("ao-pr", "close", "1").out.startswith("  #1  closed")
+    assert (
+        _json(run("ao-pr", "list", "--json") if False else run("ao-pr", "list", "--all", "--json"))[0]["state"]
+        == "closed"
+    )
+    assert run("ao-pr", "reopen", "1").out.startswith("  #1  open")
+    ran = run("ao-pr", "9")
+    assert ran.code == 1 and ran.err.count("\n") == 1
+
+
+def test_a_review_from_request_to_approval(world, session):
+    pull(world, session)
+    ran = run("ao-review", "shop-1", "--request-changes", "-m", "Round up.", "--file", "b.txt", "--line", "3")
+    assert ran.out == "#1 changes_requested; open comments: pr1-1\n"
+    assert run("ao-review", "1", "--approve", "--as", "Ada").out.startswith("#1 changes_requested")
+    seen = _json(run("ao-review", "1", "--approve", "--json"))
+    assert (seen["review_decision"], seen["approved_by"], seen["threads"]) == ("approved", ["Ada", "Grace"], [])
+
+
+def test_an_agent_answers_and_settles_but_does_not_approve(world, session):
+    pull(world, session)
+    run("ao-review", "1", "--comment", "-m", "why?")
+    assert run("ao-review", "1", "--comment", "-m", "because", **SESSION).out.endswith("open comments: pr1-1\n")
+    assert run("ao-review", "1", "--resolve", "pr1-1", **SESSION).out.endswith("open comments: none\n")
+    for decision in (["--approve"], ["--approve", "--as", "Ada"], ["--request-changes", "-m", "x"]):
+        ran = run("ao-review", "1", *decision, **SESSION)
+        assert ran.code == 1 and "never reviews its own pull request" in ran.err
+    assert run("ao-review", "1", "--approve", AO_SESSION_ID="shop-2", AO_PROJECT_ID="shop").code == 0
+
+
+@pytest.mark.parametrize("argv", [[], ["1"], ["1", "--approve", "--comment"], ["1", "--comment"]])
+def test_a_review_that_says_nothing_is_wrong_usage(world, session, argv):
+    pull(world, session)
+    assert run("ao-review", *argv).code == 2
+
+
+def test_checks_are_run_and_their_result_is_the_exit_code(world, session):
+    pull(world, session)
+    ran = run("ao-ci", "shop-1")
+    assert ran.code == 0 and ran.out.startswith("passed  test")
+    commit(world.repo, "c.txt", "c\n")
+    commit(session["workspace_path"], "d.txt", "d\n")
+    git(session["workspace_path"], "rm", "-q", "b.txt")
+    git(session["workspace_path"], "commit", "-qm", "gone")
+    look(world, session), look(world, session)
+    ran = run("ao-ci", "1", "--json")
+    assert ran.code == 1 and [check["status"] for check in json.loads(ran.out)] == ["failed"]
+
+
+@pytest.mark.parametrize("script", ["ao-issue", "ao-pr", "ao-review", "ao-ci"])
+def test_the_help_is_the_docstring(world, script):
+    ran = run(script, "--help")
+    assert ran.code == 0 and "Examples:" in ran.out
