@@ -9,21 +9,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from lib import cli, config, paths, sessions, store
+from lib import cli, paths, projects, sessions, store
 from lib.config import Project
-from lib.errors import AoError
 from lib.sessions import Session
 
 if TYPE_CHECKING:
     import argparse
-
-
-def project_of(session: Session) -> Project:
-    """The project of a session, by the file that it was spawned with."""
-    found, id = config.load(session.get("config_path") or None), session["project_id"]
-    if id not in found.projects:
-        raise AoError(found.broken.get(id) or f"there is no project '{id}' in '{found.source}'")
-    return found.projects[id]
 
 
 def session() -> Session | None:
@@ -41,7 +32,7 @@ def session() -> Session | None:
 def project(args: argparse.Namespace) -> Project:
     """The project that a command means: its session's where it is run in one's worktree, else as in cli.project."""
     found = None if args.project or args.config else session()
-    return project_of(found) if found else cli.project(args)
+    return projects.Settings().project(found) if found else cli.project(args)
 
 
 def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
@@ -54,7 +45,7 @@ def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any
         found = project(args)
         return found, {"id": "", "project_id": found.id, "claimed_pr_number": int(number)}
     record = sessions.find(paths.home(), text)
-    return project_of(record), record
+    return projects.Settings().project(record), record
 
 
 def actor() -> str:

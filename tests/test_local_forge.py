@@ -12,7 +12,7 @@ from forging import commit, git, look, make, pull, spawn
 from lib import ROOT, store
 from lib.clock import Clock
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, local
+from lib.scm import Blocked, Moved, local
 from lib.workspace import worktree
 
 NOW = "2026-01-02T03:04:05.678Z"
@@ -83,9 +83,9 @@ def test_a_push_between_the_look_and_the_merge_blocks_it(tmp_path):
     pull(world, session)
     plan = local.plan_merge(world.home, world.project, session, "merge")
     commit(session["workspace_path"], "evil.txt", "unseen\n")
-    with pytest.raises(Blocked, match="not looked at"):
+    with pytest.raises(Moved, match="not looked at"):
         local.merge(world.home, world.project, session, plan)
-    with pytest.raises(Blocked, match="not looked at"):
+    with pytest.raises(Moved, match="not looked at"):
         local.plan_merge(world.home, world.project, session, "merge")
     assert git(world.repo, "rev-parse", "main") == plan["base_sha"]
 
@@ -173,7 +173,7 @@ def test_a_base_that_moved_since_the_plan_blocks_the_merge(tmp_path):
     pull(world, session)
     plan = _plan(world, session)
     moved = commit(world.repo, "c.txt", "c\n")
-    with pytest.raises(Blocked, match="'main' has moved on"):
+    with pytest.raises(Moved, match="'main' has moved on"):
         _merge(world, session, plan)
     assert _main(world) == moved
     _merge(world, session, _plan(world, session))
@@ -331,6 +331,17 @@ def test_a_session_without_branch_has_no_pull_request(tmp_path):
     for nothing in ("", None):
         assert look(world, {**session, "branch": nothing}) is None
     assert look(world, {**session, "branch": nothing, "claimed_pr_number": 1})["number"] == 1
+
+
+def test_a_closed_pull_request_is_replaced_by_the_one_that_its_session_opens_next(tmp_path):
+    world = make(tmp_path)
+    session = spawn(world)
+    pull(world, session)
+    session["claimed_pr_number"] = 1
+    local.set_state(world.home, world.project, session, "close", NOW)
+    assert look(world, session)["state"] == "closed"
+    pull(world, session, name="c.txt")
+    assert look(world, session)["number"] == 2
 
 
 def test_a_renamed_branch_is_followed(tmp_path):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from forging import commit, git, look, make, project, pull, spawn
-from scripting import run
+from scripts import call as run
 
 from lib import store
 
@@ -64,14 +64,14 @@ def test_an_issue_that_is_not_there_is_one_line_and_exit_code_1(world):
 
 def test_an_agent_opens_a_pull_request_from_its_worktree(world, session):
     path = session["workspace_path"]
-    ran = run("ao-pr", "open", "--title", "T", folder=path, **SESSION)
+    ran = run("ao-pr", "open", "--title", "T", cwd=path, **SESSION)
     assert ran.code == 1 and "it has no commits that 'main' lacks" in ran.err
     commit(path, "b.txt", "b\n")
     os.mkdir(os.path.join(path, "sub"))
-    opened = _json(run("ao-pr", "open", "--title", "T", "--body", "B", "--json", folder=os.path.join(path, "sub")))
+    opened = _json(run("ao-pr", "open", "--title", "T", "--body", "B", "--json", cwd=os.path.join(path, "sub")))
     assert (opened["number"], opened["branch"], opened["state"]) == (1, "feat/shop-1", "open")
     assert look(world, session)["number"] == 1
-    ran = run("ao-pr", "open", "--title", "Other", folder=path, **SESSION)
+    ran = run("ao-pr", "open", "--title", "Other", cwd=path, **SESSION)
     assert (ran.code, ran.out) == (0, "  #1  open    T  (feat/shop-1 -> main)\n")
     assert ran.err == "a pull request for 'feat/shop-1' is open already\n"
 
@@ -80,12 +80,21 @@ def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):
     project(tmp_path, world.repo, default_branch="main")
     git(world.repo, "checkout", "-q", "-b", "mine")
     commit(world.repo, "b.txt", "b\n")
-    ran = run("ao-pr", "open", "--title", "Mine", "--draft", folder=world.repo, AO_CONFIG=world.project.source)
+    ran = run("ao-pr", "open", "--title", "Mine", "--draft", cwd=world.repo, AO_CONFIG=world.project.source)
     assert (ran.code, ran.out) == (0, "  #1  draft   Mine  (mine -> main)\n")
     assert run("ao-pr", "ready", "1").out == "  #1  open    Mine  (mine -> main)\n"
     git(world.repo, "checkout", "-q", "--detach")
-    ran = run("ao-pr", "open", "--title", "Mine", folder=world.repo)
+    ran = run("ao-pr", "open", "--title", "Mine", cwd=world.repo)
     assert ran.code == 1 and "it is not a checkout with a branch" in ran.err
+
+
+def test_a_copy_of_the_configuration_in_a_worktree_is_not_used(world, session):
+    """F47."""
+    with open(os.path.join(session["workspace_path"], "ao.yaml"), "w") as file:
+        file.write("projects: {shop: {path: ., agent_config: {command: [cat]}, default_branch: nonsense}}\n")
+    assert run("ao-issue", "new", "Where?", cwd=session["workspace_path"]).out == (
+        f"#1 {world.repo}/docs/issues/0001-where.md\n"
+    )
 
 
 def test_pull_requests_are_listed_and_shown(world, session):
@@ -98,10 +107,7 @@ def test_pull_requests_are_listed_and_shown(world, session):
     assert "ci status        pending" in shown and "pr1-1            Ada: why that?" in shown
     assert _json(run("ao-pr", "1", "--json"))["threads"] == ["pr1-1"]
     assert run("ao-pr", "close", "1").out.startswith("  #1  closed")
-    assert (
-        _json(run("ao-pr", "list", "--json") if False else run("ao-pr", "list", "--all", "--json"))[0]["state"]
-        == "closed"
-    )
+    assert _json(run("ao-pr", "list", "--all", "--json"))[0]["state"] == "closed"
     assert run("ao-pr", "reopen", "1").out.startswith("  #1  open")
     ran = run("ao-pr", "9")
     assert ran.code == 1 and ran.err.count("\n") == 1

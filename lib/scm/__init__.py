@@ -25,6 +25,10 @@ class Blocked(AoError):
     """The forge says no to a merge, for a reason that trying again at once will not change."""
 
 
+class Moved(Blocked):
+    """The head or the base is not what was planned with any more: nothing has failed, it must be looked at again."""
+
+
 class Failure(NamedTuple):
     """A failed check, with what its agent needs to mend it."""
 

@@ -28,16 +28,16 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Run = dict[str, Any]
 
 
-def lock(home: str, project_id: str, number: int) -> str:
+def lock(home: str, project: Project, record: _pulls.Record) -> str:
     """The effect lock that a run holds; a check marked running while it is free died with its process."""
-    return paths.lock(home, "effect", project_id, f"ci-{int(number)}")
+    return paths.lock(home, "effect", project.id, f"ci-{record['session'] or record['number']}")
 
 
 def listed(home: str, project: Project, record: _pulls.Record) -> list[dict[str, str]]:
     """The configured checks with what is known of each for the current head and base."""
     current = newest(record, *commits(record))
     running = any(run["status"] == "running" for run in current.values())
-    alive = running and store.is_held(lock(home, project.id, record["number"]))
+    alive = running and store.is_held(lock(home, project, record))
     return [_shown(entry["name"], current.get(entry["name"]), alive) for entry in config.setting(project, "ci")]
 
 
@@ -65,7 +65,7 @@ def run(home: str, project: Project, number: int, again: bool = False) -> list[R
 
     Raises Busy when another process runs them.
     """
-    with store.lock(lock(home, project.id, number), patience=1.0):
+    with store.lock(lock(home, project, _pulls.read(home, project.id, number)), patience=1.0):
         record = _pulls.read(home, project.id, number)
         head, base, merged = _test_merge(project, record)
         known = newest(record, head, base)

@@ -85,15 +85,18 @@ def change(home: str, project_id: str, number: int, edit: Callable[[Record], Non
 def find(project: Project, shelf: Shelf, session: Mapping[str, Any]) -> Record | None:
     """The session's pull request, None when it definitely has none; Unknown when a damaged file hides the answer.
 
-    The claimed number is the key. Before there is one: the newest that the session opened, else the newest that a
-    person opened from its branch with a commit made after its base: no old one on a reused name is taken for it.
+    The claimed number is the key, until that one is closed and the session opens another. Before there is a number: the
+    newest that the session opened, else the newest that a person opened from its branch with a commit made after its
+    base, so that no old one on a reused name is taken for it.
     """
-    claimed = session.get("claimed_pr_number")
-    if claimed:
-        if claimed in shelf.damaged:
-            raise Unknown(shelf.damaged[claimed])
-        return next((record for record in shelf.records if record["number"] == claimed), None)
+    number = session.get("claimed_pr_number")
+    if number in shelf.damaged:
+        raise Unknown(shelf.damaged[number])
+    claimed = next((record for record in shelf.records if record["number"] == number), None)
     mine = next((record for record in shelf.records if session["id"] and record["session"] == session["id"]), None)
+    if number:
+        is_replaced = claimed and mine and claimed["state"] == "closed" and mine["state"] == "open"
+        return mine if is_replaced else claimed
     mine = mine or next((record for record in shelf.records if _fits(project.path, record, session)), None)
     if mine is None and shelf.damaged:
         raise Unknown(next(iter(shelf.damaged.values())))

@@ -17,7 +17,7 @@ from lib import config, git
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, Comment, Failure, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
+from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
 
 
 def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
@@ -61,6 +61,7 @@ def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
         "from_fork": False,
         "ci_status": _checks.roll_up([check["status"] for check in checks]),
         "ci_checks": checks,
+        "expected_checks": [check["name"] for check in checks],
         "failing_checks": len(failed),
         "failing_check_names": failed[:5],
         "review_decision": _reviews.verdict(record, config.setting(project, "merge.require_review")),
@@ -186,8 +187,9 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
 
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
-    waiting = any(check["status"] == "pending" for check in pull["ci_checks"])
-    return bool(pull["state"] == "open" and waiting and pull["mergeable"] is not False and pull["base_sha"])
+    statuses = {check["status"] for check in pull["ci_checks"]}
+    is_due = "pending" in statuses and "running" not in statuses
+    return bool(pull["state"] == "open" and is_due and pull["mergeable"] is not False and pull["base_sha"])
 
 
 def plan_merge(home: str, project: Project, session: Session, method: str, actor: str = "") -> dict[str, str]:
@@ -221,7 +223,7 @@ def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]
             tips = git.branches(project.path)
             _check_head(record, tips, plan["head_sha"])
             if tips.get(plan["base_branch"]) != plan["base_sha"]:
-                raise Blocked(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
+                raise Moved(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
             _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
         _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
     with git.changing(home, project.path):
@@ -270,10 +272,14 @@ def _edit(home: str, project: Project, session: Session, change: Callable[[_pull
 
 
 def _check_head(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
-    tip = tips.get(record["branch"])
+    tip, what = (
+        tips.get(record["branch"]),
+        f"cannot merge pull request '{record['number']}': branch '{record['branch']}'",
+    )
+    if tip is None:
+        raise Blocked(f"{what} is gone")
     if tip != head:
-        why = f"branch '{record['branch']}' " + ("has commits that are not looked at yet" if tip else "is gone")
-        raise Blocked(f"cannot merge pull request '{record['number']}': {why}")
+        raise Moved(f"{what} has commits that are not looked at yet")
 
 
 def _kept(project: Project, number: int) -> str:

@@ -108,7 +108,8 @@ def _number(id: str) -> int:
 
 def _files(project: Project) -> dict[int, str]:
     """The name of each issue's file; of two with one number (written on two branches) the first by name."""
-    folder, found = os.path.join(project.path, FOLDER), {}
+    folder = os.path.join(project.path, FOLDER)
+    found: dict[int, str] = {}
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
