@@ -17,6 +17,7 @@ from lib.errors import AoError
 
 REPOSITORY_PATIENCE = 300.0  # seconds; 20 spawns at once wait for each other's `git worktree add`
 HEADS = "refs/heads/"
+MERGED = "refs/ao/merged/"  # heads of pull requests whose commits were rewritten by their merge
 # What a hook, an alias or the person's environment must not change under us: `git rev-parse --local-env-vars`.
 LOCAL_VARIABLES = frozenset(
     ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")

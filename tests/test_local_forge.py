@@ -217,6 +217,7 @@ def test_a_crash_between_merge_and_record_is_settled_by_asking_git(tmp_path, met
     git(world.repo, "merge", "-q", "--ff-only", plan["commit"])  # and here the process died
     assert look(world, session)["state"] == "merged"
     assert local.is_merged(world.home, world.project, session, plan) is True
+    assert git(world.repo, "for-each-ref", "refs/ao/merge") == ""
     _merge(world, session, plan)  # done already: success
     assert _main(world) == plan["commit"]
 
@@ -272,6 +273,20 @@ def test_a_merged_branch_goes_when_configured_and_no_worktree_has_it(tmp_path):
     local.delete_branch(world.home, world.project, session)
     local.delete_branch(world.home, world.project, session)
     assert git(world.repo, "branch", "--list", "feat/*") == ""
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_merged_commits_are_no_work_that_would_be_lost(tmp_path, method):
+    world = make(tmp_path, merge={"delete_branch": True})
+    session = spawn(world)
+    pull(world, session)
+    commit(world.repo, "c.txt", "c\n")
+    path = session["workspace_path"]
+    assert worktree.state(world.home, world.project, path).unmerged == 1
+    _merge(world, session, _plan(world, session, method))
+    assert worktree.state(world.home, world.project, path).unmerged == 0
+    commit(path, "later.txt", "later\n")
+    assert worktree.state(world.home, world.project, path).unmerged == 1
 
 
 def test_a_merged_branch_with_more_commits_stays(tmp_path):

@@ -43,11 +43,11 @@ def test_issues_from_new_to_closed(world):
     assert (
         _json(run("ao-issue", "new", "Second", "--file", "-", "--json", input="from stdin\n"))["body"] == "from stdin"
     )
-    assert run("ao-issue", "list").out == "   #1  open    Round up [bug]\n   #2  open    Second\n"
-    assert run("ao-issue", "show", "#1").out == "# Round up\n\n#1  open    Round up [bug]\n\nHalf a cent.\n"
+    assert run("ao-issue", "list").out == "#1  open  Round up  bug\n#2  open  Second\n"
+    assert run("ao-issue", "show", "#1").out == "# Round up\n\n#1, open, bug\n\nHalf a cent.\n"
     assert [issue["state"] for issue in _json(run("ao-issue", "close", "1", "--json"))] == ["closed"]
     assert [issue["id"] for issue in _json(run("ao-issue", "list", "--json"))] == ["2"]
-    assert run("ao-issue", "list", "--state", "closed").out.startswith("   #1  closed")
+    assert run("ao-issue", "list", "--state", "closed").out.startswith("#1  closed")
     run("ao-issue", "reopen", "1")
     assert len(_json(run("ao-issue", "list", "--json"))) == 2
 
@@ -72,7 +72,7 @@ def test_an_agent_opens_a_pull_request_from_its_worktree(world, session):
     assert (opened["number"], opened["branch"], opened["state"]) == (1, "feat/shop-1", "open")
     assert look(world, session)["number"] == 1
     ran = run("ao-pr", "open", "--title", "Other", cwd=path, **SESSION)
-    assert (ran.code, ran.out) == (0, "  #1  open    T  (feat/shop-1 -> main)\n")
+    assert (ran.code, ran.out) == (0, "#1  open  T  feat/shop-1 -> main\n")
     assert ran.err == "a pull request for 'feat/shop-1' is open already\n"
 
 
@@ -81,8 +81,8 @@ def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):
     git(world.repo, "checkout", "-q", "-b", "mine")
     commit(world.repo, "b.txt", "b\n")
     ran = run("ao-pr", "open", "--title", "Mine", "--draft", cwd=world.repo, AO_CONFIG=world.project.source)
-    assert (ran.code, ran.out) == (0, "  #1  draft   Mine  (mine -> main)\n")
-    assert run("ao-pr", "ready", "1").out == "  #1  open    Mine  (mine -> main)\n"
+    assert (ran.code, ran.out) == (0, "#1  draft  Mine  mine -> main\n")
+    assert run("ao-pr", "ready", "1").out == "#1  open  Mine  mine -> main\n"
     git(world.repo, "checkout", "-q", "--detach")
     ran = run("ao-pr", "open", "--title", "Mine", cwd=world.repo)
     assert ran.code == 1 and "it is not a checkout with a branch" in ran.err
@@ -102,13 +102,13 @@ def test_pull_requests_are_listed_and_shown(world, session):
     pull(world, session)
     look(world, session)
     run("ao-review", "1", "--comment", "-m", "why\nthat?", "--as", "Ada")
-    assert run("ao-pr", "list").out == "  #1  open    Add b  (feat/shop-1 -> main)\n"
+    assert run("ao-pr", "list").out == "#1  open  Add b  feat/shop-1 -> main\n"
     shown = run("ao-pr", "shop-1").out
     assert "ci status        pending" in shown and "pr1-1            Ada: why that?" in shown
     assert _json(run("ao-pr", "1", "--json"))["threads"] == ["pr1-1"]
-    assert run("ao-pr", "close", "1").out.startswith("  #1  closed")
+    assert run("ao-pr", "close", "1").out.startswith("#1  closed")
     assert _json(run("ao-pr", "list", "--all", "--json"))[0]["state"] == "closed"
-    assert run("ao-pr", "reopen", "1").out.startswith("  #1  open")
+    assert run("ao-pr", "reopen", "1").out.startswith("#1  open")
     ran = run("ao-pr", "9")
     assert ran.code == 1 and ran.err.count("\n") == 1
 

@@ -171,11 +171,19 @@ def test_work_in_the_middle_of_a_conflict_is_saved(tmp_path):
     assert "<<<<<<<" in git(world.repo, "show", f"{ref}:a.txt")
 
 
-@pytest.mark.parametrize("name", ["inner", "vendor"])
-def test_a_repository_inside_with_work_of_its_own_stops_the_backup(tmp_path, name):
+def test_a_branch_without_commits_is_saved_too(tmp_path):
     world = make(tmp_path)
     path = spawn(world)["workspace_path"]
-    inner = os.path.join(path, name)
+    git(path, "checkout", "-q", "--orphan", "fresh")
+    assert worktree.state(world.home, world.project, path) == State(True, True, 0)
+    ref = worktree.backup(world.home, world.project, "shop-1", path, NOW)
+    assert git(world.repo, "ls-tree", "--name-only", ref) == "a.txt"
+
+
+def test_a_repository_inside_with_work_of_its_own_stops_the_backup(tmp_path):
+    world = make(tmp_path)
+    path = spawn(world)["workspace_path"]
+    inner = os.path.join(path, "inner")
     git(path, "clone", "-q", world.repo, inner)
     assert worktree.backup(world.home, world.project, "shop-1", path, NOW)
     git(inner, "config", "user.name", "x")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lib import clock, config, git, paths, proc, store
+from lib import clock, config, git, paths, proc, prompts, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.scm import _pulls, _scratch
@@ -22,8 +22,6 @@ FAILED = ("failed",)
 WAITING = ("pending", "running")
 RUNS_KEPT = 60
 LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log, in the pull request's file and so in an agent's message
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Run = dict[str, Any]
 
@@ -119,8 +117,8 @@ def _environment() -> dict[str, str]:
 def _end(log: str) -> str:
     with open(log, "rb") as file:
         file.seek(max(0, os.path.getsize(log) - 8 * BYTES_KEPT))
-        text = file.read().decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    lines = _CONTROL.sub("", _ESCAPES.sub("", text)).rstrip().split("\n")[-LINES_KEPT:]
+        text = prompts.plain(file.read().decode("utf-8", "replace"))
+    lines = text.rstrip().split("\n")[-LINES_KEPT:]
     return "\n".join(lines).encode()[-BYTES_KEPT:].decode("utf-8", "ignore")
 
 

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib import clock as clocks
-from lib import config, git
-from lib.clock import Clock
+from lib import config, git, prompts
+from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import AoError, Unknown
 from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
@@ -93,7 +92,10 @@ def open_pull(
             raise AoError(f"cannot open a pull request for '{branch}': there is no branch '{name}'")
     if git.contains(project.path, tips[base], tips[branch]):
         raise AoError(f"cannot open a pull request for '{branch}': it has no commits that '{base}' lacks; commit first")
-    names = {"title": " ".join(title.split()), "body": body, "branch": branch, "base_branch": base}
+    title = " ".join(prompts.plain(title).split())
+    if not title:
+        raise AoError(f"cannot open a pull request for '{branch}': its title is empty")
+    names = {"title": title, "body": prompts.plain(body), "branch": branch, "base_branch": base}
     state = {"session": session["id"], "is_draft": is_draft, "state": "open", "created_at": now, "ended_at": None}
     head = {"head_sha": tips[branch], "head_seen_at": now, "tip": tips[branch], "note": "", "against": {}}
     record = _pulls.create(home, project.id, {**names, **state, **head, "runs": [], "reviews": []})
@@ -141,6 +143,7 @@ def review(
     said: Mapping[str, Any],
 ) -> Pull:
     """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
+    said, author = {**said, "body": prompts.plain(said["body"])}, " ".join(prompts.plain(author).split())
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 
@@ -217,29 +220,27 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
 
 def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> None:
     """Let the base branch take the planned commit, if head and base are still what was planned with."""
-    if not is_merged(home, project, session, plan):
-        record = _pulls.read(home, project.id, int(plan["number"]))
-        with git.changing(home, project.path):
-            tips = git.branches(project.path)
-            _check_head(record, tips, plan["head_sha"])
-            if tips.get(plan["base_branch"]) != plan["base_sha"]:
-                raise Moved(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
-            _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
-        _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
+    if is_merged(home, project, session, plan):
+        return
+    record = _pulls.read(home, project.id, int(plan["number"]))
     with git.changing(home, project.path):
-        git.run(project.path, "update-ref", "-d", _kept(project, int(plan["number"])))
-    delete_branch(home, project, {**session, "claimed_pr_number": int(plan["number"])})
+        tips = git.branches(project.path)
+        _check_head(record, tips, plan["head_sha"])
+        if tips.get(plan["base_branch"]) != plan["base_sha"]:
+            raise Moved(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
+        _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
+    _finish(home, project, plan)
 
 
 def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> bool:
     """Whether the base contains the planned commit; if so the pull request is merged, whoever died before saying so."""
-    tip = git.commit(project.path, git.HEADS + plan["base_branch"])
     try:
+        tip = git.branches(project.path).get(plan["base_branch"])
         done = tip is not None and git.contains(project.path, tip, plan["commit"])
     except AoError as error:
         raise Unknown(str(error)) from error
     if done:
-        _pulls.change(home, project.id, int(plan["number"]), lambda fields: _end(fields, plan["commit"]))
+        _finish(home, project, plan)
     return done
 
 
@@ -286,6 +287,14 @@ def _kept(project: Project, number: int) -> str:
     return f"refs/ao/merge/{project.id}-{number}"
 
 
-def _end(fields: _pulls.Record, commit: str) -> None:
-    if fields["state"] != "merged":
-        fields.update(state="merged", merged_sha=commit, ended_at=clocks.iso(time.time()), note="")
+def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
+    """Say that it is merged and tidy up; may be done again after a crash."""
+    number = int(plan["number"])
+    end = {"state": "merged", "merged_sha": plan["commit"], "ended_at": iso(time.time()), "note": ""}
+    _pulls.change(home, project.id, number, lambda fields: fields["state"] == "merged" or fields.update(end))
+    with git.changing(home, project.path):
+        if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
+            ref = f"{git.MERGED}{project.id}-{number}"
+            git.out(project.path, "update-ref", ref, plan["head_sha"])
+        git.run(project.path, "update-ref", "-d", _kept(project, number))
+    delete_branch(home, project, {"id": "", "claimed_pr_number": number})

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from lib import paths, store
+from lib import paths, prompts, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.tracker import Issue
@@ -25,7 +25,6 @@ FOLDER = os.path.join("docs", "issues")
 LARGEST = 256 * 1024  # bytes that are read of an issue; nobody means more than that as a task
 LONGEST_TITLE = 200
 _FILE = re.compile(r"0*([0-9]{1,9})(?:[-_. ].*)?\.md")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def get(home: str, project: Project, id: str) -> Issue:
@@ -127,7 +126,7 @@ def _read(project: Project, name: str, number: int, closed: set[int]) -> Issue:
     path = os.path.join(project.path, FOLDER, name)
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = _CONTROL.sub("", file.read(LARGEST))
+            text = prompts.plain(file.read(LARGEST))
     except OSError as error:
         raise AoError(f"cannot read issue '{number}': {error.strerror}: '{path}'") from error
     title, labels, body = _parse(text)
@@ -148,7 +147,7 @@ def _parse(text: str) -> tuple[str, builtins.list[str], str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(_CONTROL.sub(" ", text).split())[:LONGEST_TITLE]
+    return " ".join(prompts.plain(text).split())[:LONGEST_TITLE]
 
 
 def _slug(title: str) -> str:

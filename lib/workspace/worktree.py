@@ -133,10 +133,12 @@ def _is_dirty(path: str) -> bool:
 
 
 def _unmerged(project: Project, path: str) -> int:
-    """The commits that only this worktree's HEAD keeps: on no base branch and on no remote."""
+    """The commits that only this worktree's HEAD keeps: on no base branch, on no remote and not merged as others."""
+    if (git.head(path) or ("", ""))[1] == "":  # a branch without commits
+        return 0
     bases = [name for name in (config.setting(project, "default_branch"), git.default_branch(project.path)) if name]
     known = [git.HEADS + name for name in bases if git.commit(project.path, git.HEADS + name)]
-    result = git.run(path, "rev-list", "--count", "HEAD", "--not", "--remotes", *known)
+    result = git.run(path, "rev-list", "--count", "HEAD", "--not", "--remotes", f"--glob={git.MERGED}*", *known)
     if result.code:
         raise Unknown(f"cannot count the commits in worktree '{path}': {git.reason(result)}")
     return int(result.out)
