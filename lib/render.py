@@ -17,6 +17,8 @@ TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
 GAP = "  "
 NARROWEST = 6  # columns are not made narrower than this to fit a terminal
+_ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 Cell = str | tuple[str, str]  # a text, or a text and the name of its colour
 
@@ -43,6 +45,13 @@ def plain(text: str) -> str:
     return "".join(
         char if char.isprintable() else "" if unicodedata.category(char) == "Cf" else "\ufffd" for char in spaced
     )
+
+
+def harmless(text: str) -> str:
+    """`text` without escape sequences and control characters; newlines and tabs stay."""
+    import re
+
+    return re.sub(_CONTROL, "", re.sub(_ESCAPES, "", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def width(text: str) -> int:

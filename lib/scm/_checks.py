@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lib import clock, config, git, paths, proc, prompts, store
+from lib import clock, config, git, paths, proc, render, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.scm import _pulls, _scratch
@@ -117,7 +117,7 @@ def _environment() -> dict[str, str]:
 def _end(log: str) -> str:
     with open(log, "rb") as file:
         file.seek(max(0, os.path.getsize(log) - 8 * BYTES_KEPT))
-        text = prompts.plain(file.read().decode("utf-8", "replace"))
+        text = render.harmless(file.read().decode("utf-8", "replace"))
     lines = text.rstrip().split("\n")[-LINES_KEPT:]
     return "\n".join(lines).encode()[-BYTES_KEPT:].decode("utf-8", "ignore")
 

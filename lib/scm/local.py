@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib import config, git, prompts
+from lib import config, git, render
 from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import AoError, Unknown
@@ -92,10 +92,10 @@ def open_pull(
             raise AoError(f"cannot open a pull request for '{branch}': there is no branch '{name}'")
     if git.contains(project.path, tips[base], tips[branch]):
         raise AoError(f"cannot open a pull request for '{branch}': it has no commits that '{base}' lacks; commit first")
-    title = " ".join(prompts.plain(title).split())
+    title = " ".join(render.harmless(title).split())
     if not title:
         raise AoError(f"cannot open a pull request for '{branch}': its title is empty")
-    names = {"title": title, "body": prompts.plain(body), "branch": branch, "base_branch": base}
+    names = {"title": title, "body": render.harmless(body), "branch": branch, "base_branch": base}
     state = {"session": session["id"], "is_draft": is_draft, "state": "open", "created_at": now, "ended_at": None}
     head = {"head_sha": tips[branch], "head_seen_at": now, "tip": tips[branch], "note": "", "against": {}}
     record = _pulls.create(home, project.id, {**names, **state, **head, "runs": [], "reviews": []})
@@ -143,7 +143,7 @@ def review(
     said: Mapping[str, Any],
 ) -> Pull:
     """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
-    said, author = {**said, "body": prompts.plain(said["body"])}, " ".join(prompts.plain(author).split())
+    said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 

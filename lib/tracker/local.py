@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from lib import paths, prompts, store
+from lib import paths, render, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.tracker import Issue
@@ -126,7 +126,7 @@ def _read(project: Project, name: str, number: int, closed: set[int]) -> Issue:
     path = os.path.join(project.path, FOLDER, name)
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = prompts.plain(file.read(LARGEST))
+            text = render.harmless(file.read(LARGEST))
     except OSError as error:
         raise AoError(f"cannot read issue '{number}': {error.strerror}: '{path}'") from error
     title, labels, body = _parse(text)
@@ -147,7 +147,7 @@ def _parse(text: str) -> tuple[str, builtins.list[str], str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(prompts.plain(text).split())[:LONGEST_TITLE]
+    return " ".join(render.harmless(text).split())[:LONGEST_TITLE]
 
 
 def _slug(title: str) -> str:
