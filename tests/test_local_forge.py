@@ -12,7 +12,7 @@ from forging import commit, git, look, make, pull, spawn
 from lib import ROOT, store
 from lib.clock import Clock
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, Moved, local
+from lib.scm import Blocked, Moved, _pulls, local
 from lib.workspace import worktree
 
 NOW = "2026-01-02T03:04:05.678Z"
@@ -263,16 +263,18 @@ def test_a_draft_and_an_ended_pull_request_are_not_merged(tmp_path):
         local.set_state(world.home, world.project, session, "close", NOW)
 
 
-def test_a_merged_branch_goes_when_configured_and_no_worktree_has_it(tmp_path):
-    world = make(tmp_path, merge={"delete_branch": True})
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_merged_branch_goes_when_configured_and_no_worktree_has_it(tmp_path, configured):
+    world = make(tmp_path, merge={"delete_branch": configured})
     session = spawn(world)
-    pull(world, session)
+    head = pull(world, session)["head_sha"]
     _merge(world, session, _plan(world, session))
+    assert local.delete_branch(world.home, world.project, session["branch"], head) is False
     assert git(world.repo, "branch", "--list", "feat/*") == "+ feat/shop-1"
     worktree.remove(world.home, world.project, session["workspace_path"])
-    local.delete_branch(world.home, world.project, session)
-    local.delete_branch(world.home, world.project, session)
-    assert git(world.repo, "branch", "--list", "feat/*") == ""
+    for _ in range(2):
+        assert local.delete_branch(world.home, world.project, session["branch"], head) is configured
+    assert git(world.repo, "branch", "--list", "feat/*") == ("" if configured else "  feat/shop-1")
 
 
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
@@ -292,11 +294,11 @@ def test_merged_commits_are_no_work_that_would_be_lost(tmp_path, method):
 def test_a_merged_branch_with_more_commits_stays(tmp_path):
     world = make(tmp_path, merge={"delete_branch": True})
     session = spawn(world)
-    pull(world, session)
+    head = pull(world, session)["head_sha"]
     _merge(world, session, _plan(world, session))
     commit(session["workspace_path"], "later.txt", "later\n")
     worktree.remove(world.home, world.project, session["workspace_path"])
-    local.delete_branch(world.home, world.project, session)
+    assert local.delete_branch(world.home, world.project, session["branch"], head) is False
     assert git(world.repo, "branch", "--list", "feat/*") == "  feat/shop-1"
 
 
@@ -490,16 +492,23 @@ def test_a_project_whose_base_is_not_called_main(tmp_path):
     assert look(world, session)["base_branch"] == "trunk"
 
 
-def test_pull_requests_opened_at_once_get_different_numbers(tmp_path):
+OPEN_MANY = """
+import sys
+from lib.scm import _pulls
+fields = {"state": "open", "session": "", "head_sha": ""}
+for number in range(10):
+    _pulls.create(sys.argv[1], "shop", {**fields, "branch": f"{sys.argv[2]}-{number}"})
+    record, is_new = _pulls.create(sys.argv[1], "shop", {**fields, "branch": f"same-{number}"})
+"""
+
+
+def test_pull_requests_opened_at_once_get_different_numbers_and_a_branch_only_one(tmp_path):
     world = make(tmp_path)
-    script = (
-        "import sys; from lib.scm import _pulls\n"
-        "print(*[_pulls.create(sys.argv[1], 'shop', {'title': 't'})['number'] for _ in range(10)])"
-    )
-    argv = [sys.executable, "-c", script, world.home]
-    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)]
-    numbers = [int(word) for process in running for word in process.communicate()[0].split()]
-    assert sorted(numbers) == list(range(1, 41))
+    running = [subprocess.Popen([sys.executable, "-c", OPEN_MANY, world.home, str(n)], cwd=ROOT) for n in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    found = _pulls.everything(world.home, "shop").records
+    assert [record["number"] for record in found] == list(range(50, 0, -1))
+    assert len({record["branch"] for record in found}) == 50
 
 
 # --- reviews -------------------------------------------------------------------------------------------------------

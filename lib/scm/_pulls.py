@@ -66,14 +66,22 @@ def everything(home: str, project_id: str) -> Shelf:
     return Shelf([record for _, record in fresh.values()], damaged)
 
 
-def create(home: str, project_id: str, fields: Mapping[str, Any]) -> Record:
-    """Save a new pull request under the next free number."""
-    number = max([0, *numbers(home, project_id)])
-    while True:
-        number += 1
-        record = {"number": number, **fields}
-        if store.reserve(path(home, project_id, number), record):
-            return record
+def open_for(home: str, project_id: str, branch: str) -> Record | None:
+    """The open pull request of a branch; there is at most one."""
+    records = everything(home, project_id).records
+    return next((record for record in records if record["state"] == "open" and record["branch"] == branch), None)
+
+
+def create(home: str, project_id: str, fields: Mapping[str, Any]) -> tuple[Record, bool]:
+    """Save a new pull request under the next free number; the one that its branch has already, and False."""
+    with store.lock(os.path.join(paths.forge(home, project_id), "prs")):
+        existing = open_for(home, project_id, fields["branch"])
+        if existing:
+            return existing, False
+        record = {"number": max([0, *numbers(home, project_id)]) + 1, **fields}
+        if not store.reserve(path(home, project_id, record["number"]), record):
+            raise AoError(f"cannot save a pull request: '{path(home, project_id, record['number'])}' exists already")
+    return record, True
 
 
 def change(home: str, project_id: str, number: int, edit: Callable[[Record], None]) -> Record:

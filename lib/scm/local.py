@@ -75,100 +75,6 @@ def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
     }
 
 
-def open_pull(
-    home: str, project: Project, session: Session, title: str, body: str, is_draft: bool, now: str
-) -> tuple[Pull, bool]:
-    """Open a pull request for the session's branch: it, and False when one was open already.
-
-    `session` holds id ("" for a person), branch and base_branch. AoError when there is nothing to merge.
-    """
-    branch, base = session["branch"], session.get("base_branch") or base_branch(project)
-    for record in _pulls.everything(home, project.id).records:
-        if record["state"] == "open" and record["branch"] == branch:
-            return facts(home, project, record), False
-    tips = git.branches(project.path)
-    for name in (branch, base):
-        if name not in tips:
-            raise AoError(f"cannot open a pull request for '{branch}': there is no branch '{name}'")
-    if git.contains(project.path, tips[base], tips[branch]):
-        raise AoError(f"cannot open a pull request for '{branch}': it has no commits that '{base}' lacks; commit first")
-    title = " ".join(render.harmless(title).split())
-    if not title:
-        raise AoError(f"cannot open a pull request for '{branch}': its title is empty")
-    names = {"title": title, "body": render.harmless(body), "branch": branch, "base_branch": base}
-    state = {"session": session["id"], "is_draft": is_draft, "state": "open", "created_at": now, "ended_at": None}
-    head = {"head_sha": tips[branch], "head_seen_at": now, "tip": tips[branch], "note": "", "against": {}}
-    record = _pulls.create(home, project.id, {**names, **state, **head, "runs": [], "reviews": []})
-    return facts(home, project, record), True
-
-
-def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
-    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
-    shelf = _pulls.everything(home, project.id)
-    for error in shelf.damaged.values():
-        raise AoError(error)
-    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
-
-
-def pull(home: str, project: Project, session: Session) -> Pull:
-    """The session's pull request as its file says it is."""
-    return facts(home, project, _wanted(home, project, session))
-
-
-def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:
-    """Make a pull request `ready` (no draft), or `close` or `reopen` it. Goal-state; a merged one stays merged."""
-    changes: dict[str, dict[str, Any]] = {
-        "ready": {"is_draft": False},
-        "close": {"state": "closed", "ended_at": now},
-        "reopen": {"state": "open", "ended_at": None},
-    }
-
-    def change(fields: _pulls.Record) -> None:
-        if fields["state"] == "merged":
-            raise AoError(f"cannot {word} pull request '{fields['number']}': it is merged")
-        if fields["state"] != changes[word].get("state"):
-            fields.update(changes[word])
-
-    return _edit(home, project, session, change)
-
-
-def review(
-    home: str,
-    project: Project,
-    session: Session,
-    decision: str,
-    author: str,
-    actor: str,
-    now: str,
-    said: Mapping[str, Any],
-) -> Pull:
-    """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
-    said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
-    return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
-
-
-def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
-    return _edit(home, project, session, lambda fields: _reviews.resolve(fields, thread))
-
-
-def person(project: Project) -> str:
-    """Who a person at this machine is to git."""
-    return git.run(project.path, "config", "user.name").out.strip() or os.environ.get("USER") or "someone"
-
-
-def run_checks(home: str, project: Project, session: Session, again: bool = False) -> list[dict[str, Any]]:
-    """Run what `ci` configures for the session's pull request; every check's result. Raises Busy while another does."""
-    return _checks.run(home, project, _wanted(home, project, session)["number"], again)
-
-
-def base_branch(project: Project) -> str:
-    """The branch that this project's work is merged into."""
-    name = config.setting(project, "default_branch") or git.default_branch(project.path)
-    if name is None:
-        raise AoError(f"there is no branch in '{project.path}' yet; make a first commit")
-    return str(name)
-
-
 def url(home: str, project: Project, record: _pulls.Record) -> str:
     return f"file://{_pulls.path(home, project.id, record['number'])}"
 
@@ -244,20 +150,114 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
     return done
 
 
-def delete_branch(home: str, project: Project, session: Session) -> None:
-    """Delete the branch of a merged pull request where `merge.delete_branch` says so; absent is success.
+def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
+    """Delete a merged branch where `merge.delete_branch` says so; whether it is gone. Absent is success.
 
     It stays when it has more commits than were merged, and while a worktree has it checked out.
     """
-    record = _pulls.find(project, _pulls.everything(home, project.id), session)
-    if record and record["state"] == "merged" and config.setting(project, "merge.delete_branch"):
-        with git.changing(home, project.path):
-            if record["branch"] not in git.checkouts(project.path):
-                git.run(project.path, "update-ref", "-d", git.HEADS + record["branch"], record["head_sha"])
+    with git.changing(home, project.path):
+        is_free = branch not in git.checkouts(project.path)
+        if is_free and config.setting(project, "merge.delete_branch"):
+            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
+        return git.commit(project.path, git.HEADS + branch) is None
 
 
 def program(project: Project) -> str | None:
     return None
+
+
+def open_pull(
+    home: str, project: Project, session: Session, title: str, body: str, is_draft: bool, now: str
+) -> tuple[Pull, bool]:
+    """Open a pull request for the session's branch: it, and False when one was open already.
+
+    `session` holds id ("" for a person), branch and base_branch. AoError when there is nothing to merge.
+    """
+    branch, base = session["branch"], session.get("base_branch") or base_branch(project)
+    existing = _pulls.open_for(home, project.id, branch)
+    if existing:
+        return facts(home, project, existing), False
+    tips = git.branches(project.path)
+    for name in (branch, base):
+        if name not in tips:
+            raise AoError(f"cannot open a pull request for '{branch}': there is no branch '{name}'")
+    if git.contains(project.path, tips[base], tips[branch]):
+        raise AoError(f"cannot open a pull request for '{branch}': it has no commits that '{base}' lacks; commit first")
+    title = " ".join(render.harmless(title).split())
+    if not title:
+        raise AoError(f"cannot open a pull request for '{branch}': its title is empty")
+    names = {"title": title, "body": render.harmless(body), "branch": branch, "base_branch": base}
+    state = {"session": session["id"], "is_draft": is_draft, "state": "open", "created_at": now, "ended_at": None}
+    head = {"head_sha": tips[branch], "head_seen_at": now, "tip": tips[branch], "note": "", "against": {}}
+    record, is_new = _pulls.create(home, project.id, {**names, **state, **head, "runs": [], "reviews": []})
+    return facts(home, project, record), is_new
+
+
+def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
+    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
+    shelf = _pulls.everything(home, project.id)
+    for error in shelf.damaged.values():
+        raise AoError(error)
+    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
+
+
+def pull(home: str, project: Project, session: Session) -> Pull:
+    """The session's pull request as its file says it is."""
+    return facts(home, project, _wanted(home, project, session))
+
+
+def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:
+    """Make a pull request `ready` (no draft), or `close` or `reopen` it. Goal-state; a merged one stays merged."""
+    changes: dict[str, dict[str, Any]] = {
+        "ready": {"is_draft": False},
+        "close": {"state": "closed", "ended_at": now},
+        "reopen": {"state": "open", "ended_at": None},
+    }
+
+    def change(fields: _pulls.Record) -> None:
+        if fields["state"] == "merged":
+            raise AoError(f"cannot {word} pull request '{fields['number']}': it is merged")
+        if fields["state"] != changes[word].get("state"):
+            fields.update(changes[word])
+
+    return _edit(home, project, session, change)
+
+
+def review(
+    home: str,
+    project: Project,
+    session: Session,
+    decision: str,
+    author: str,
+    actor: str,
+    now: str,
+    said: Mapping[str, Any],
+) -> Pull:
+    """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
+    said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
+    return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
+
+
+def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
+    return _edit(home, project, session, lambda fields: _reviews.resolve(fields, thread))
+
+
+def person(project: Project) -> str:
+    """Who a person at this machine is to git."""
+    return git.run(project.path, "config", "user.name").out.strip() or os.environ.get("USER") or "someone"
+
+
+def run_checks(home: str, project: Project, session: Session, again: bool = False) -> list[dict[str, Any]]:
+    """Run what `ci` configures for the session's pull request; every check's result. Raises Busy while another does."""
+    return _checks.run(home, project, _wanted(home, project, session)["number"], again)
+
+
+def base_branch(project: Project) -> str:
+    """The branch that this project's work is merged into."""
+    name = config.setting(project, "default_branch") or git.default_branch(project.path)
+    if name is None:
+        raise AoError(f"there is no branch in '{project.path}' yet; make a first commit")
+    return str(name)
 
 
 def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
@@ -297,4 +297,4 @@ def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
             ref = f"{git.MERGED}{project.id}-{number}"
             git.out(project.path, "update-ref", ref, plan["head_sha"])
         git.run(project.path, "update-ref", "-d", _kept(project, number))
-    delete_branch(home, project, {"id": "", "claimed_pr_number": number})
+    delete_branch(home, project, plan["branch"], plan["head_sha"])
