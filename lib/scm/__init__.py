@@ -5,7 +5,8 @@ The shape of a pull request (`Pull`), the `pr` field of a session record:
 ci_status(pending|passing|failing|none) ci_checks[{name, status(pending|running|passed|failed|skipped), url,
 conclusion}] failing_checks failing_check_names review_decision(approved|changes_requested|pending|none) approved_by[]
 mergeable(true, false, null = unknown) additions deletions threads[ids of unresolved comments and requests for changes
-by people] bot_threads[the same by bots]`.
+by people] bot_threads[the same by bots]`; where the forge knows them also `head_seen_at expected_checks[names]
+forge_blockers[sentences]`.
 """
 
 from __future__ import annotations
