@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""The main job, shown on a small repository: four issues, four agents at once, four merged pull requests.
+
+`make demo` runs it. Everything happens in a temporary folder with a tmux server of its own, and is gone afterwards;
+with KEEP=1 it stays, and its folder is the last line printed. What is printed on the way is ao's own event log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+
+import world as worlds
+from checking import Check, announcements, checks
+from telling import Teller, heading, introduce, painted
+from world import ISSUES, REVIEWER, World
+
+from lib import render, sessions, status, store
+from lib.errors import AoError
+from lib.runtime import tmux
+
+MOST = 90.0  # seconds, once everything is set up
+SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
+
+
+def main() -> int:
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda number, frame: sys.exit(128 + number))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    folder, code = os.path.realpath(tempfile.mkdtemp(prefix="ao-demo-")), 1
+    try:
+        code = demo(folder)
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what has begun to be cleaned up is cleaned up
+    clean(folder, keep, keep or code == 1)
+    if keep or code == 1:
+        where_to_look(folder)
+    elif code == 0:
+        print("\nAll of it is gone again; `make demo KEEP=1` leaves it standing, to look around.")
+    return code
+
+
+def demo(folder: str) -> int:
+    world = worlds.build(folder)
+    introduce(world)
+    teller = Teller(world, time.monotonic())
+    why = play(world, teller)
+    return 0 if report(world, teller, why) else 1
+
+
+def clean(folder: str, keep: bool, is_kept: bool) -> None:
+    """End every process of the demo unless it is to `keep` standing, and remove its folder unless that is kept."""
+    home = os.path.join(folder, "home")
+    locks = os.path.join(home, "locks", "effect", "shop")
+    until = time.monotonic() + 15
+    while time.monotonic() < until and is_any_held(locks):  # a check runs in a process of its own
+        time.sleep(0.1)
+    if not keep and os.path.isdir(home):
+        try:
+            tmux.kill_server(home)
+        except AoError as error:
+            print(f"demo: {error}", file=sys.stderr)
+    if not is_kept:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_any_held(locks: str) -> bool:
+    names = os.listdir(locks) if os.path.isdir(locks) else []
+    return any(store.is_held(os.path.join(locks, name.removesuffix(".lock"))) for name in names)
+
+
+def where_to_look(folder: str) -> None:
+    heading("Where to look")
+    print(f"  cd {folder}/shop; export AO_HOME={folder}/home PATH={worlds.ROOT}/bin:$PATH")
+    print("  ao-status --all --why          why each session is as it is")
+    print("  ao-events; ao-events shop-2    all that happened, or to one of them")
+    print("  ao-pr list --all; ao-pr 3      the pull requests; one with its checks and reviews")
+    print("  cat ../agents/shop-2.log       every message that an agent got, word for word")
+    print("  cat ../ao.yaml ../watch.log    the configuration; what the loop said")
+    print(folder)
+
+
+# --- the job ---------------------------------------------------------------------------------------------------------
+
+
+def play(world: World, teller: Teller) -> str:
+    """Let ao do its work: "" when it is all done, else why it ended."""
+    heading("ao-spawn 1 2 3 4; ao-watch --interval 1")
+    with started(world, "spawn", "ao-spawn", *ISSUES) as spawn:
+        while spawn.poll() is None:
+            teller.go_on()
+            time.sleep(0.1)
+    if spawn.returncode:
+        return "ao-spawn failed: " + log(world, "spawn")
+    with started(world, "watch", "ao-watch", "--interval", "1", "--for", SPAN) as watch:
+        return follow(world, teller, watch)
+
+
+def follow(world: World, teller: Teller, watch: subprocess.Popen[bytes]) -> str:
+    said: set[worlds.Review] = set()
+    while time.monotonic() - teller.began < MOST:
+        teller.go_on()
+        records = sessions.everything(world.home).records
+        for review in worlds.reviews(world, records):
+            if review not in said:
+                said.add(review)
+                worlds.say(world, review)
+                teller.line(REVIEWER, verdict(review), "yellow" if review.says else "", review.says)
+        if is_complete(teller, records):
+            return ""
+        for one in records:
+            if one["status"] in status.TERMINAL - {"merged", "cleanup"}:
+                return f"{one['id']} is {one['status']}"
+        if watch.poll() is not None:
+            return "ao-watch ended: " + log(world, "watch")
+        time.sleep(0.3)
+    return f"it is not done after {MOST:g} s"
+
+
+def verdict(review: worlds.Review) -> str:
+    if review.says:
+        return f"reviews #{review.number} and asks for changes, at {worlds.FILE}:{review.line}"
+    return f"reviews #{review.number} and approves it"
+
+
+def is_complete(teller: Teller, records: Sequence[Mapping[str, Any]]) -> bool:
+    ended = [one for one in records if one["status"] == "merged" and status.has_ended(one)]
+    return len(ended) == len(ISSUES) and announcements(teller.events) > 0
+
+
+@contextlib.contextmanager
+def started(world: World, name: str, script: str, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A script of bin/ with its output in NAME.log, away from the terminal's Ctrl-C; it has ended afterwards."""
+    with open(os.path.join(world.folder, name + ".log"), "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, os.path.join(worlds.ROOT, "bin", script), *args],
+            cwd=world.repo,
+            env=worlds.environment(world),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def log(world: World, name: str) -> str:
+    with open(os.path.join(world.folder, name + ".log"), encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def report(world: World, teller: Teller, why: str) -> bool:
+    """Show how it ended, and check it; whether all is as it should be."""
+    seconds = time.monotonic() - teller.began
+    heading("ao-status --all --pr")
+    show(world, sys.executable, os.path.join(worlds.ROOT, "bin", "ao-status"), "--all", "--pr")
+    heading("git log --graph main")
+    colour = f"--color={'always' if render.has_colour(sys.stdout) else 'never'}"
+    show(world, "git", "--no-pager", "log", "--graph", "--format=%C(auto)%h %s", colour, "main")
+    heading("What was checked")
+    found = [Check(f"it took {seconds:.0f} s, of at most {MOST:g}", not why, why), *checks(world, teller.events)]
+    for check in found:
+        word = painted("ok    ", "green") if check.holds else painted("FAILED", "red")
+        print(f"  {word}  {check.promise}" + (f": {check.details}" if check.details and not check.holds else ""))
+    return all(check.holds for check in found)
+
+
+def show(world: World, *argv: str) -> None:
+    subprocess.run(
+        argv, cwd=world.repo, env=worlds.environment(world), stdin=subprocess.DEVNULL, timeout=60, check=False
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
