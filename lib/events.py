@@ -120,14 +120,14 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
             found.append({"type": "terminated", "reason": after.get("error") or new})
     if before and before.get("activity") != after.get("activity"):
         found.append({"type": "activity_changed", "prev": before.get("activity"), "next": after.get("activity")})
-    if before.get("pr") != after.get("pr"):
-        found.append(
-            {"type": "pr_enrichment_changed", "pr": after.get("pr"), "attention_level": status.attention(after)}
-        )
     states = {message["id"]: message["state"] for message in before.get("inbox") or ()}
     for message in after.get("inbox") or ():
         if states.get(message["id"]) != message["state"]:
             found.append(_message_changed(message))
+    if before.get("pr") != after.get("pr"):
+        found.append(
+            {"type": "pr_enrichment_changed", "pr": after.get("pr"), "attention_level": status.attention(after)}
+        )
     names = {"session_id": after["id"], "project_id": after["project_id"], "rev": after["rev"]}
     return [{**event, **names} for event in found]
 
