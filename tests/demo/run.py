@@ -46,6 +46,7 @@ def main() -> int:
         code = demo(folder)
     except KeyboardInterrupt:
         code = 130
+        print("\ndemo: interrupted; nothing of it is left", file=sys.stderr)
     except SystemExit as end:
         code = int(end.code or 0)
     except Exception:
@@ -128,8 +129,8 @@ def follow(world: World, teller: Teller, watch: subprocess.Popen[bytes]) -> str:
         if is_complete(teller, records):
             return ""
         for one in records:
-            if one["status"] in status.TERMINAL - {"merged", "cleanup"}:
-                return f"{one['id']} is {one['status']}"
+            if not status.is_merged(one) and status.has_ended(one):
+                return f"the agent of {one['id']} has ended, and its work is not merged"
         if watch.poll() is not None:
             return "ao-watch ended: " + log(world, "watch")
         time.sleep(0.3)
