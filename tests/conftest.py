@@ -13,6 +13,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
+collect_ignore = ["demo"]  # its sample repository has a test suite of its own
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def where_to_look(folder: str) -> None:
     print("  ao-events; ao-events shop-2    all that happened, or to one of them")
     print("  ao-pr list --all; ao-pr 3      the pull requests; one with its checks and reviews")
     print("  cat ../agents/shop-2.log       every message that an agent got, word for word")
-    print("  cat ../ao.yaml ../watch.log    the configuration; what the loop said")
+    print("  cat ../ao.yaml ../ao-watch.log    the configuration; what the loop said")
     print(folder)
 
 
@@ -106,13 +106,13 @@ def where_to_look(folder: str) -> None:
 def play(world: World, teller: Teller) -> str:
     """Let ao do its work: "" when it is all done, else why it ended."""
     heading("ao-spawn 1 2 3 4; ao-watch --interval 1")
-    with started(world, "spawn", "ao-spawn", *ISSUES) as spawn:
+    with started(world, "ao-spawn", *ISSUES) as spawn:
         while spawn.poll() is None:
             teller.go_on()
             time.sleep(0.1)
     if spawn.returncode:
-        return "ao-spawn failed: " + log(world, "spawn")
-    with started(world, "watch", "ao-watch", "--interval", "1", "--for", SPAN) as watch:
+        return "ao-spawn failed: " + log(world, "ao-spawn")
+    with started(world, "ao-watch", "--interval", "1", "--for", SPAN) as watch:
         return follow(world, teller, watch)
 
 
@@ -124,7 +124,7 @@ def follow(world: World, teller: Teller, watch: subprocess.Popen[bytes]) -> str:
         for review in worlds.reviews(world, records):
             if review not in said:
                 said.add(review)
-                worlds.say(world, review)
+                worlds.run(world, *script("ao-review"), *worlds.arguments(review))
                 teller.line(REVIEWER, verdict(review), "yellow" if review.says else "", review.says)
         if is_complete(teller, records):
             return ""
@@ -132,7 +132,7 @@ def follow(world: World, teller: Teller, watch: subprocess.Popen[bytes]) -> str:
             if not status.is_merged(one) and status.has_ended(one):
                 return f"the agent of {one['id']} has ended, and its work is not merged"
         if watch.poll() is not None:
-            return "ao-watch ended: " + log(world, "watch")
+            return "ao-watch ended: " + log(world, "ao-watch")
         time.sleep(0.3)
     return f"it is not done after {MOST:g} s"
 
@@ -149,11 +149,11 @@ def is_complete(teller: Teller, records: Sequence[Mapping[str, Any]]) -> bool:
 
 
 @contextlib.contextmanager
-def started(world: World, name: str, script: str, *args: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A script of bin/ with its output in NAME.log, away from the terminal's Ctrl-C; it has ended afterwards."""
+def started(world: World, name: str, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A script of bin/ with its output in <name>.log, away from the terminal's Ctrl-C; it has ended afterwards."""
     with open(os.path.join(world.folder, name + ".log"), "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, os.path.join(worlds.ROOT, "bin", script), *args],
+            [*script(name), *args],
             cwd=world.repo,
             env=worlds.environment(world),
             stdin=subprocess.DEVNULL,
@@ -172,6 +172,10 @@ def started(world: World, name: str, script: str, *args: str) -> Iterator[subpro
             process.wait()
 
 
+def script(name: str) -> list[str]:
+    return [sys.executable, os.path.join(worlds.ROOT, "bin", name)]
+
+
 def log(world: World, name: str) -> str:
     with open(os.path.join(world.folder, name + ".log"), encoding="utf-8", errors="replace") as file:
         return file.read().strip()
@@ -184,7 +188,7 @@ def report(world: World, teller: Teller, why: str) -> bool:
     """Show how it ended, and check it; whether all is as it should be."""
     seconds = time.monotonic() - teller.began
     heading("ao-status --all --pr")
-    show(world, sys.executable, os.path.join(worlds.ROOT, "bin", "ao-status"), "--all", "--pr")
+    show(world, *script("ao-status"), "--all", "--pr")
     heading("git log --graph main")
     colour = f"--color={'always' if render.has_colour(sys.stdout) else 'never'}"
     show(world, "git", "--no-pager", "log", "--graph", "--format=%C(auto)%h %s", colour, "main")

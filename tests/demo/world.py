@@ -91,24 +91,20 @@ def run(world: World, *argv: str, folder: str = "") -> str:
     return done.stdout
 
 
-def ao(world: World, script: str, *args: str) -> str:
-    """What a script of bin/ printed."""
-    return run(world, sys.executable, os.path.join(ROOT, "bin", script), *args)
-
-
-def build(folder: str) -> World:
+def build(folder: str, settle: str = "2s") -> World:
     """Make the world in an empty folder."""
     world = World(folder, word(), word())
     shutil.copytree(os.path.join(HERE, "shop"), world.repo, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (world.home, world.agents, os.path.join(folder, "ci")):
         os.makedirs(path, mode=0o700)
     _write(os.path.join(folder, "ci", "test.sh"), f"SEASON={world.season} exec python3 -m unittest\n")
-    _write(world.config, CONFIG.format(**_texts(world)))
+    _write(world.config, CONFIG.format(**_texts(world, settle)))
     run(world, "git", "init", "-q", "-b", "main")
     run(world, "git", "config", "user.name", "Shop")
     run(world, "git", "config", "user.email", "shop@example.org")
-    for title, body in ISSUES.values():
-        ao(world, "ao-issue", "new", title, "-b", body)
+    for number, (title, body) in ISSUES.items():
+        name = f"{int(number):04}-{title.lower().replace(' ', '-')}.md"
+        _write(os.path.join(world.repo, "docs", "issues", name), f"# {title}\n\n{body}\n")
     run(world, "git", "add", "--all")
     run(world, "git", "commit", "-q", "-m", "A tiny shop")
     return world
@@ -124,16 +120,18 @@ projects:
       command: [{python}, {play}, {agents}]
       ready: '^> $'
       busy: '^\\* working'
+    rules: Amounts are whole cents.
     ci: [{{name: test, run: {check}, timeout: 1m}}]
-    merge: {{settle: 2s}}
+    merge: {{settle: {settle}}}
     reactions:
       approved-and-green: {{action: auto-merge}}
 """
 
 
-def _texts(world: World) -> dict[str, str]:
+def _texts(world: World, settle: str) -> dict[str, str]:
     texts = {
         "repo": world.repo,
+        "settle": settle,
         "python": sys.executable,
         "play": os.path.join(HERE, "play.py"),
         "agents": world.agents,
@@ -143,6 +141,7 @@ def _texts(world: World) -> dict[str, str]:
 
 
 def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -190,11 +189,12 @@ def _show(world: World, pr: Mapping[str, Any], path: str) -> str:
     return run(world, "git", "show", f"{pr['head_sha']}:{path}")
 
 
-def say(world: World, review: Review) -> None:
+def arguments(review: Review) -> list[str]:
+    """A review as ao-review takes it."""
     verdict = ["--approve"]
     if review.says:
         verdict = ["--request-changes", "-m", review.says, "--file", FILE, "--line", str(review.line)]
-    ao(world, "ao-review", review.session, *verdict, "--as", REVIEWER)
+    return [review.session, *verdict, "--as", REVIEWER]
 
 
 # --- what the agents received ----------------------------------------------------------------------------------------
