@@ -11,6 +11,7 @@ import world as worlds
 from world import ISSUES, World
 
 from lib import sessions
+from lib.errors import AoError
 from lib.runtime import tmux
 
 
@@ -23,7 +24,7 @@ class Check(NamedTuple):
 def checks(world: World, told: Sequence[Mapping[str, Any]]) -> list[Check]:
     records = sessions.everything(world.home).records
     merged = [one["id"] for one in records if one["status"] == "merged"]
-    left = [*tmux.look(world.home)]
+    left = running(world)
     code, output = suite(world)
     return [
         Check("all four pull requests are merged", len(merged) == len(ISSUES), f"only {', '.join(merged) or 'none'}"),
@@ -34,6 +35,13 @@ def checks(world: World, told: Sequence[Mapping[str, Any]]) -> list[Check]:
         Check("you were told once that all is complete", announcements(told) == 1, f"{announcements(told)} times"),
         Check("no agent is left running", not left, ", ".join(left)),
     ]
+
+
+def running(world: World) -> list[str]:
+    try:
+        return [*tmux.look(world.home)]
+    except AoError as error:
+        return [str(error)]
 
 
 def announcements(told: Sequence[Mapping[str, Any]]) -> int:
