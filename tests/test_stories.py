@@ -218,7 +218,7 @@ def test_a_failed_check_reaches_the_agent_word_for_word(played: Played) -> None:
         log,
         "FAIL: test_half_a_cent_counts_up (tests.test_prices.Prices",
         "AssertionError: 94 != 95\n",
-        f"AssertionError: the code of this season is '{played.world.season}', and the cart does not take it\n",
+        f"AssertionError: the season's code is '{played.world.season}', and the cart does not take it\n",
         "FAILED (failures=2)",
     )
     assert SIGNED.search(text)
@@ -227,7 +227,7 @@ def test_a_failed_check_reaches_the_agent_word_for_word(played: Played) -> None:
 def test_a_review_reaches_the_agent_word_for_word(played: Played) -> None:
     """F55: who wrote it, about which line, and what, as data."""
     text, fenced = parts(messages(played, "3")[1])
-    said = f"The carrier calls this the tariff '{played.world.tariff}': name it here as TARIFF."
+    said = f"This is the carrier's tariff '{played.world.tariff}': name it here as TARIFF."
     assert fenced == [("comment by riley", said)]
     number = played.records["3"]["claimed_pr_number"]
     assert_in_order(
@@ -257,7 +257,7 @@ def test_a_conflict_reaches_the_agent_word_for_word(played: Played) -> None:
 
 
 def test_a_person_is_told_once_that_all_is_complete(played: Played) -> None:
-    """F19: with a summary, and without any alarm about agents that have done their work."""
+    """With a summary, and without any alarm about agents that have done their work."""
     told = [event["notification"] for event in played.events if event["type"] == "ui_notification"]
     assert [(one["priority"], one["message"]) for one in told] == [
         ("info", "all 4 sessions have ended, 4 of them merged")
@@ -322,7 +322,7 @@ def start_demo(**environment: str) -> subprocess.Popen[str]:
 
 
 def folder_of(output: str) -> str:
-    return re.findall(r"repository in (\S+)\n", output)[0]
+    return re.findall(r"at once, in (\S+)\n", output)[0]
 
 
 def test_the_demo_merges_four_pull_requests_and_leaves_nothing_behind() -> None:

@@ -28,9 +28,9 @@ def checks(world: World, told: Sequence[Mapping[str, Any]]) -> list[Check]:
     code, output = suite(world)
     return [
         Check("all four pull requests are merged", len(merged) == len(ISSUES), f"only {', '.join(merged) or 'none'}"),
-        has_word(world, world.season, "CI's log", "shop-2", "CI failed"),
+        has_word(world, world.season, "the log", "shop-2", "CI failed"),
         has_word(world, world.tariff, "the review", "shop-3", "A reviewer commented"),
-        Check("shop-4 settled its conflict: the receipt shows what it and shop-1 wanted", *both(world)),
+        Check("shop-4 settled its conflict and kept what shop-1 had merged", *both(world)),
         Check("the test suite passes on main", code == 0, output[-500:]),
         Check("you were told once that all is complete", announcements(told) == 1, f"{announcements(told)} times"),
         Check("no agent is left running", not left, ", ".join(left)),
@@ -56,7 +56,7 @@ def has_word(world: World, word: str, source: str, session: str, phrase: str) ->
     messages = [text for text in worlds.received(world, session) if word in text]
     is_told = bool(messages) and all(text.startswith(phrase) for text in messages)
     details = f"in the tree: {is_there}, in a message: {is_told}; see agents/{session}.log"
-    return Check(f"'{word}' is in the code; {session} had it from {source} alone", is_there and is_told, details)
+    return Check(f"'{word}' is in the code; {session} has it from {source} alone", is_there and is_told, details)
 
 
 def both(world: World) -> tuple[bool, str]:

@@ -32,11 +32,19 @@ from lib.errors import AoError
 from lib.runtime import tmux
 
 MOST = 90.0  # seconds, once everything is set up
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+LOOKS = {
+    "ao-status --all --why": "why each session is as it is",
+    "ao-events; ao-events shop-2": "all that happened, or to one of them",
+    "ao-pr list --all; ao-pr 3": "the pull requests, or one of them",
+    "cat ../agents/shop-2.log": "every message that an agent got",
+    "cat ../ao.yaml ../ao-watch.log": "the configuration, and what the loop said",
+}
 SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
 
 
 def main() -> int:
-    for sign in (signal.SIGTERM, signal.SIGHUP):
+    for sign in ENDING:
         signal.signal(sign, lambda number, frame: sys.exit(128 + number))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -44,14 +52,15 @@ def main() -> int:
     folder, code = os.path.realpath(tempfile.mkdtemp(prefix="ao-demo-")), 1
     try:
         code = demo(folder)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         code = 130
         print("\ndemo: interrupted; nothing of it is left", file=sys.stderr)
     except SystemExit as end:
         code = int(end.code or 0)
     except Exception:
         traceback.print_exc()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what has begun to be cleaned up is cleaned up
+    for sign in (signal.SIGINT, *ENDING):
+        signal.signal(sign, signal.SIG_IGN)  # what has begun to be cleaned up is cleaned up
     clean(folder, keep, keep or code == 1)
     if keep or code == 1:
         where_to_look(folder)
@@ -91,12 +100,10 @@ def is_any_held(locks: str) -> bool:
 
 def where_to_look(folder: str) -> None:
     heading("Where to look")
-    print(f"  cd {folder}/shop; export AO_HOME={folder}/home PATH={worlds.ROOT}/bin:$PATH")
-    print("  ao-status --all --why          why each session is as it is")
-    print("  ao-events; ao-events shop-2    all that happened, or to one of them")
-    print("  ao-pr list --all; ao-pr 3      the pull requests; one with its checks and reviews")
-    print("  cat ../agents/shop-2.log       every message that an agent got, word for word")
-    print("  cat ../ao.yaml ../ao-watch.log    the configuration; what the loop said")
+    print(f"  export AO_HOME={folder}/home PATH={worlds.ROOT}/bin:$PATH")
+    print(f"  cd {folder}/shop")
+    for command, shows in LOOKS.items():
+        print(f"  {command:<31}  {shows}")
     print(folder)
 
 

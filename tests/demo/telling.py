@@ -81,7 +81,7 @@ class Teller:
     def activity(self, who: str, event: Mapping[str, Any]) -> None:
         if event["next"] in ("exited", "waiting_input", "blocked"):
             is_expected = event["next"] == "exited" and self._pulls.get(who, {}).get("state") == "merged"
-            text = "its work is done: the agent is ended" if is_expected else f"the agent is {event['next']}"
+            text = "its work is done, and its terminal is closed" if is_expected else f"the agent is {event['next']}"
             self.line(who, text, "" if is_expected else "red")
 
     def told(self, who: str, event: Mapping[str, Any]) -> None:
@@ -110,11 +110,11 @@ TELLERS: dict[str, Callable[[Teller, str, Mapping[str, Any]], None]] = {
 
 
 def introduce(world: World) -> None:
-    print(f"Four issues, four scripted agents at once, one small repository in {world.folder}\n")
+    print(f"Four issues, four scripted agents at once, in {world.folder}\n")
     for number, (title, _) in ISSUES.items():
         print(f"  issue {number}  {title:<31}  shop-{number} {ROLES[number]}")
-    print("\nThe log of CI and the review each hold a word that was made up just now. Both must be in")
-    print("the code at the end: an agent can have them only from what ao sends it.")
+    print("\nThe log of CI and the review each hold a word that was made up just now. Both")
+    print("must be in the code at the end: an agent can have them only from what ao sends it.")
 
 
 def heading(text: str) -> None:

@@ -182,7 +182,7 @@ def _opinion(world: World, issue: str, pr: Mapping[str, Any]) -> tuple[str, int]
     if pr["review_decision"] == "changes_requested":
         return None
     line = text.split("\n").index("FLAT = 490") + 1
-    return f"The carrier calls this the tariff '{world.tariff}': name it here as TARIFF.", line
+    return f"This is the carrier's tariff '{world.tariff}': name it here as TARIFF.", line
 
 
 def _show(world: World, pr: Mapping[str, Any], path: str) -> str:

@@ -33,7 +33,7 @@ def on_message(text, say, run):
             open_pull(run, text, "Charge for shipping", "A flat rate below 50 euros; tested on both sides of it.")
     if kind(text) == "review":
         path, line = find(r"riley on (\S+):\d+", text), find(r"riley on \S+:(\d+)", text)
-        tariff = find(r"the tariff '([a-z0-9-]+)'", text)
+        tariff = find(r"tariff '([a-z0-9-]+)'", text)
         flat = read(path).split("\n")[int(line) - 1]
         edit(Edit(path, flat, f'TARIFF = "{tariff}"\n{flat}'))
         if verified(run):

@@ -37,5 +37,5 @@ def on_message(text, say, run):
     if kind(text) == "ci":
         find(r"(test_half_a_cent_counts_up)", text)
         edit(HASTE._replace(old=HASTE.new, new=HASTE.old))
-        edit(Edit("shop/vouchers.py", "summer", find(r"the code of this season is '([a-z0-9-]+)'", text)))
+        edit(Edit("shop/vouchers.py", "summer", find(r"the season's code is '([a-z0-9-]+)'", text)))
         commit(run, "Round half a cent up again, and take the code that CI asks for")

@@ -16,5 +16,5 @@ class Season(unittest.TestCase):
         try:
             cart.redeem(SEASON)
         except ValueError:
-            self.fail(f"the code of this season is '{SEASON}', and the cart does not take it")
+            self.fail(f"the season's code is '{SEASON}', and the cart does not take it")
         self.assertEqual(cart.total(), 900)
