@@ -32,6 +32,7 @@ from lib.errors import AoError
 from lib.runtime import tmux
 
 MOST = 90.0  # seconds, once everything is set up
+SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 LOOKS = {
     "ao-status --all --why": "why each session is as it is",
@@ -40,7 +41,6 @@ LOOKS = {
     "cat ../agents/shop-2.log": "every message that an agent got",
     "cat ../ao.yaml ../ao-watch.log": "the configuration, and what the loop said",
 }
-SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
 
 
 def main() -> int:
@@ -54,7 +54,6 @@ def main() -> int:
         code = demo(folder)
     except (KeyboardInterrupt, BrokenPipeError):
         code = 130
-        print("\ndemo: interrupted; nothing of it is left", file=sys.stderr)
     except SystemExit as end:
         code = int(end.code or 0)
     except Exception:
@@ -66,6 +65,8 @@ def main() -> int:
         where_to_look(folder)
     elif code == 0:
         print("\nAll of it is gone again; `make demo KEEP=1` leaves it standing, to look around.")
+    else:
+        print("\ndemo: interrupted; all of it is gone again", file=sys.stderr)
     return code
 
 
