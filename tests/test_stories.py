@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -47,7 +48,7 @@ def played() -> Iterator[Played]:
     with pytest.MonkeyPatch.context() as patch:
         with_world = _world(patch)
         world = next(with_world)
-        scripts.call("ao-spawn", *worlds.ISSUES, cwd=world.repo)
+        assert scripts.call("ao-spawn", *worlds.ISSUES, cwd=world.repo).code == 0
         output = go_on(world, is_complete, 75.0)
         yield Played(world, records(world), list(events.read(world.home)), output)
         next(with_world, None)
@@ -286,7 +287,7 @@ def test_a_session_that_waits_says_for_what_and_is_left_alone(world: World) -> N
         blockers = (one.get("pr") or {}).get("blockers")
         return blockers == ["nobody has approved it"] and one["activity"] == "ready"
 
-    scripts.call("ao-spawn", "3", cwd=world.repo)
+    assert scripts.call("ao-spawn", "3", cwd=world.repo).code == 0
     go_on(world, waits, reviewed=False)
     before = stamps(world.home)
     assert [turn() for _ in range(3)] == ["", "", ""]
@@ -322,7 +323,7 @@ def start_demo(**environment: str) -> subprocess.Popen[str]:
 
 
 def folder_of(output: str) -> str:
-    return re.findall(r"at once, in (\S+)\n", output)[0]
+    return str(re.findall(r"at once, in (\S+)\n", output)[0])
 
 
 def test_the_demo_merges_four_pull_requests_and_leaves_nothing_behind() -> None:
@@ -349,7 +350,7 @@ def test_the_demo_leaves_nothing_behind_when_it_is_interrupted() -> None:
     until(lambda: not processes_with(folder_of(output)), "the end of every process of the demo")
 
 
-def test_a_demo_that_fails_says_so_and_keeps_its_folder(tmp_path) -> None:
+def test_a_demo_that_fails_says_so_and_keeps_its_folder(tmp_path: Path) -> None:
     broken = tmp_path / "tmux"
     broken.write_text("#!/bin/sh\necho no terminals today >&2; exit 1\n")
     broken.chmod(0o755)
