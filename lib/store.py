@@ -159,7 +159,7 @@ def is_held(path: str) -> bool:
 
 
 def set_aside(path: str, now: str) -> str:
-    """Move a damaged file out of the way, never over another, and say so; "" when it can be read after all."""
+    """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is."""
     with lock(path):
         try:
             read(path)
@@ -170,6 +170,8 @@ def set_aside(path: str, now: str) -> str:
                 target += "x"
             os.rename(path, target)
             return f"{error}; it is set aside as '{target}'"
+        except Unreadable as error:  # what it holds is not known, so it stays
+            return str(error)
 
 
 def clean(value: Any) -> Any:
