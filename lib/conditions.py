@@ -316,20 +316,22 @@ def _note_told(session: Session, key: str, items: Any) -> None:
 
 def _open_or_close(rule: Rule, now: Now) -> None:
     session, conditions = now.session, now.session["conditions"]
-    condition = conditions.get(rule.key)
     over = status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
-    if condition is None:
-        if not over and _opens(rule, now):
-            conditions[rule.key] = _opened(now)
-        return
-    closes = rule.closes(now) if rule.closes else not _opens(rule, now)
-    set_since(condition, "quiet_since", over or closes, now.clock)
-    calm = 0.0 if over or status.has_ended(session) else rule.calm
-    in_flight = condition.get("intent") and not condition.get("result")
-    if condition.get("quiet_since") and now.clock.elapsed(condition["quiet_since"]) >= calm and not in_flight:
+    if rule.key in conditions and _closes(rule, now, over):
         del conditions[rule.key]
-    elif not over and condition.get("fingerprint") != (current := digest(*rule.items(session))):
-        condition["fingerprint"] = current
+    elif rule.key not in conditions and not over and _opens(rule, now):
+        conditions[rule.key] = _opened(now)
+    if rule.key in conditions:
+        conditions[rule.key]["fingerprint"] = digest(*rule.items(session))
+
+
+def _closes(rule: Rule, now: Now, over: bool) -> bool:
+    condition = now.session["conditions"][rule.key]
+    closes = over or (rule.closes(now) if rule.closes else not _opens(rule, now))
+    set_since(condition, "quiet_since", closes, now.clock)
+    calm = 0.0 if over or status.has_ended(now.session) else rule.calm
+    in_flight = condition["intent"] and not condition["result"]
+    return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
 
 
 def _opens(rule: Rule, now: Now) -> bool:
