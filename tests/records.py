@@ -67,15 +67,15 @@ def evaluate(record: dict[str, Any], seconds: float = 0.0, **reactions: Any) -> 
     return found
 
 
-def intend(record: dict[str, Any], key: str, action: str = "send-to-agent", id: str = "m-1", seconds: float = 0.0) -> None:
+def intend(record: Any, key: str, action: str = "send-to-agent", seconds: float = 0.0) -> None:
     """Save the intent of a reaction to everything that is due, as a reaction does."""
     items = conditions.due_items(record, key)
-    intent = {"id": id, "fingerprint": conditions.digest(*items), "action": action, "at": at(seconds).iso}
+    intent = {"id": "m-1", "fingerprint": conditions.digest(*items), "action": action, "at": at(seconds).iso}
     intent |= {"items": items, "head_sha": (record.get("pr") or {}).get("head_sha")}
     record["conditions"][key].update(intent=intent, result=None)
 
 
-def deliver(record: dict[str, Any], key: str, action: str = "send-to-agent", seconds: float = 0.0, **result: Any) -> None:
+def deliver(record: Any, key: str, action: str = "send-to-agent", seconds: float = 0.0, **result: Any) -> None:
     """Intend, and note the result."""
     intend(record, key, action, seconds=seconds)
     conditions.record_result(record, key, at(seconds), **result)
