@@ -164,9 +164,10 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         return
     if old.get("number") != pull["number"]:
         old = {}
-    new = {**pull, **_kept_facts(old, pull, clock), "unknown_since": None}
+    new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    record["pr"] = {**new, "observed_at": clock.iso if differs else old["observed_at"], "blockers": old.get("blockers")}
+    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 
 
