@@ -7,13 +7,14 @@ needs: the last look's wall time, monotonic time and boot, and the *gaps* in whi
 
 from __future__ import annotations
 
-import calendar
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lib.errors import AoError
 
 LONGEST_LOOK_GAP = 90.0  # seconds; cron looks once a minute, so a longer silence means that nobody looked
+STEP = 1.0  # seconds that the wall clock may be adjusted by without a word
 GAPS_KEPT = 50
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -39,20 +40,30 @@ class Clock(NamedTuple):
 
 def iso(seconds: float) -> str:
     """ISO 8601 in UTC with milliseconds: `2026-01-31T09:05:00.250Z`."""
-    whole = int(seconds)
-    milli = int((seconds - whole) * 1000)
+    whole, milli = divmod(round(seconds * 1000), 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milli:03d}Z"
 
 
 def parse(text: str | None) -> float | None:
     """Seconds since the epoch of an ISO 8601 UTC time, None for anything that is not one."""
-    if not isinstance(text, str) or len(text) < 20 or not text.endswith("Z"):
+    if not isinstance(text, str) or text[-1:] != "Z":
         return None
     try:
-        whole = calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
-        return whole + float("0" + text[19:-1])
-    except ValueError:
+        year, month, day, hour, minute, second = (int(text[at:to]) for at, to in _FIELDS)
+        whole = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
+        return whole + float("0" + text[19:-1]) if iso(whole)[:19] == text[:19] else None
+    except (ValueError, OverflowError, OSError):
         return None
+
+
+_FIELDS = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01; `calendar` and `time.strptime` import more than this whole package."""
+    year -= month < 3  # years begin in March, so that the leap day is the last
+    days_before = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return year * 365 + year // 4 - year // 100 + year // 400 + days_before - 719468
 
 
 def duration(text: object) -> float:
@@ -75,55 +86,58 @@ def age(seconds: float) -> str:
     return f"{int(max(0.0, seconds))}s"
 
 
-def boot_id() -> str:
-    """A name for the time since this machine started; monotonic clocks compare only within one."""
+class Look(NamedTuple):
+    """A moment at which somebody looks."""
+
+    wall: float
+    monotonic: float
+    boot_id: str  # monotonic times compare only within one
+
+
+def this_moment() -> Look:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:  # macOS: the time of the boot is as good a name
-        return str(round(time.time() - time.monotonic(), -1))
+            boot = file.read().strip()
+    except OSError:  # macOS: there a monotonic clock that has gone backward tells
+        boot = ""
+    return Look(time.time(), time.monotonic(), boot)
 
 
-def read(
-    loop: dict[str, Any], wall: float | None = None, monotonic: float | None = None, boot: str | None = None
-) -> Clock:
-    """The clock for this moment, given what loop.yaml holds: `{look: {wall, monotonic, boot_id}, gaps: [[from, to]]}`.
+def read(loop: Mapping[str, Any], at: Look | None = None) -> Clock:
+    """The clock for a moment, given what loop.yaml holds: `{look: {wall, monotonic, boot_id}, gaps: [[from, to]]}`.
 
     After the wall clock was set back, time goes on from the last look by the monotonic clock until the wall catches up.
+    What is damaged counts as not there.
     """
-    wall = time.time() if wall is None else wall
-    monotonic = time.monotonic() if monotonic is None else monotonic
-    look = loop.get("look") or {}
-    now = wall
-    last = look.get("wall")
-    if isinstance(last, int | float):
-        same_boot = look.get("boot_id") == (boot or boot_id())
-        passed = monotonic - look.get("monotonic", monotonic) if same_boot else 0.0
-        now = max(wall, last + max(0.0, passed))
-    gaps = tuple((float(a), float(b)) for a, b in loop.get("gaps") or ())
-    unseen = _gap(look, now, monotonic, boot)
-    return Clock(now, (*gaps, unseen) if unseen else gaps)
+    at, last, gaps = at or this_moment(), _last_look(loop), _gaps(loop)
+    if last is None:
+        return Clock(at.wall, gaps)
+    passed = at.monotonic - last.monotonic if at.boot_id == last.boot_id else -1.0
+    now = max(at.wall, last.wall + max(0.0, passed))
+    seen_until = last.wall + min(max(0.0, passed), LONGEST_LOOK_GAP)
+    was_unseen = now - seen_until > (STEP if passed >= 0 else 0)  # a silence, a sleep, a step forward, or a reboot
+    return Clock(now, (*gaps, (seen_until, now)) if was_unseen else gaps)
 
 
-def look(
-    loop: dict[str, Any], wall: float | None = None, monotonic: float | None = None, boot: str | None = None
-) -> Clock:
+def look(loop: dict[str, Any], at: Look | None = None) -> Clock:
     """Take a look: like `read`, and note in `loop` that somebody looked now."""
-    monotonic = time.monotonic() if monotonic is None else monotonic
-    clock = read(loop, wall, monotonic, boot)
+    at = at or this_moment()
+    clock = read(loop, at)
     loop["gaps"] = [list(gap) for gap in clock.gaps[-GAPS_KEPT:]]
-    loop["look"] = {"wall": clock.now, "monotonic": monotonic, "boot_id": boot or boot_id()}
+    loop["look"] = at._replace(wall=clock.now)._asdict()
     return clock
 
 
-def _gap(look: dict[str, Any], now: float, monotonic: float, boot: str | None) -> tuple[float, float] | None:
-    last = look.get("wall")
-    if not isinstance(last, int | float):
+def _last_look(loop: Mapping[str, Any]) -> Look | None:
+    try:
+        found = loop["look"]
+        return Look(float(found["wall"]), float(found["monotonic"]), str(found["boot_id"]))
+    except (TypeError, ValueError, KeyError):
         return None
-    if look.get("boot_id") != (boot or boot_id()):
-        return (last, now) if now > last else None
-    passed = max(0.0, monotonic - look.get("monotonic", monotonic))
-    if passed > LONGEST_LOOK_GAP:
-        return (last + LONGEST_LOOK_GAP, now)
-    jumped = now - last - passed
-    return (last + passed, now) if jumped > 1.0 else None  # a step forward, or the machine slept
+
+
+def _gaps(loop: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    try:
+        return tuple((float(begin), float(end)) for begin, end in loop.get("gaps") or ())
+    except (TypeError, ValueError):
+        return ()

@@ -20,8 +20,15 @@ Reaction = Mapping[str, Any]
 IDLE_AFTER = 60.0  # seconds at the prompt before `ready` is called `idle`
 CALM = 60.0  # seconds without the trouble before a condition of the agent closes, so that no flicker reopens it
 RED_FOR_GOOD = 120.0  # seconds after the first red check before waiting for the others ends
-TOLD_KEPT = 300  # ids per key
-CANNOT_BE_KNOWN = "is unconfirmed"  # how the error of a message ends that may or may not have arrived
+TOLD_KEPT = 300  # items per key that are not current any more
+AXES = {  # what a condition is about -> the facts that must be known for it to open or close
+    "open pr": ("pr",),  # it also closes when the pull request ends
+    "pr": ("pr",),
+    "agent": ("runtime",),
+    "work": ("pr", "runtime"),
+    "messages": (),
+}
+OUTCOMES = {"confirmed": True, "failed": False, "unconfirmed": None}  # state of a message -> whether the agent has it
 
 
 class Rules(NamedTuple):
@@ -34,127 +41,102 @@ class Rules(NamedTuple):
         return duration(self.reactions.get(key, {}).get("threshold") or default)
 
 
+class Now(NamedTuple):
+    """A session at this moment, and what its project configured."""
+
+    session: Session
+    rules: Rules
+    clock: Clock
+
+    @property
+    def pr(self) -> Mapping[str, Any]:
+        return pr_of(self.session)
+
+    def lasts(self, *activities: str) -> float:
+        """Seconds for which the agent has been in one of these activities, -1 when it is in another."""
+        is_in = self.session.get("activity") in activities
+        return self.clock.elapsed(self.session.get("activity_since")) if is_in else -1.0
+
+
 class Rule(NamedTuple):
     key: str
     opens_when: str
     closes_when: str
     due_for: str
-    opens: Callable[[Session, Clock, Rules], bool]
-    closes: Callable[[Session, Clock, Rules], bool]
-    items: Callable[[Session], list[str]]  # what a delivery would cover, as ids
-    is_agents_turn: Callable[[Session], bool]
-    once_per: str = "episode"  # `ever`: an item that was told stays told when the condition opens again
+    about: str  # a key of AXES
+    items: Callable[[Session], list[str]]  # what is the matter, as ids: each is told once; [] when nothing is
+    opens: Callable[[Now], bool] | None = None  # None: when something is the matter
+    closes: Callable[[Now], bool] | None = None  # None: when it would not open
+    calm: float = 0.0  # seconds for which that must have been so
 
 
 def digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:12]
 
 
-def _pr(session: Session) -> dict[str, Any]:
+def pr_of(session: Session) -> Mapping[str, Any]:
     return session.get("pr") or {}
 
 
-def _pr_is_known(session: Session) -> bool:
-    return not session.get("pr_unknown_since")
+def head_of(session: Session) -> str:
+    """The head of the pull request, "" without one."""
+    return str(pr_of(session).get("head_sha") or "")
 
 
-def _open_pr(session: Session) -> bool:
-    return status.has_open_pr(session) and _pr_is_known(session)
+def _since(session: Session, key: str) -> str:
+    return str((session["conditions"].get(key) or {}).get("since"))
 
 
-def _pr_ended(session: Session) -> bool:
-    return _pr_is_known(session) and not status.has_open_pr(session)
+def _ci_is_red(now: Now) -> bool:
+    running = any(check["status"] in ("pending", "running") for check in now.pr.get("ci_checks") or ())
+    is_red = now.pr.get("ci_status") == "failing"
+    return is_red and (not running or now.clock.elapsed(now.pr.get("red_since")) >= RED_FOR_GOOD)
 
 
-def _is_over(session: Session) -> bool:
-    return bool(session.get("outcome")) or status.is_merged(session)
+def _red_checks(session: Session) -> list[str]:
+    red = sorted(one["name"] for one in pr_of(session).get("ci_checks") or () if one["status"] == "failed")
+    return [f"{head_of(session)[:12]}:{digest(*red)}"] if red else []
 
 
-def _runs(session: Session) -> bool:
-    return session.get("runtime_state") == "alive"
+def _items_of_pr(field: str) -> Callable[[Session], list[str]]:
+    return lambda session: sorted(str(id) for id in pr_of(session).get(field) or ())
 
 
-def _for(session: Session, clock: Clock, *activities: str) -> float:
-    """Seconds for which the agent has been in one of these activities, -1 when it is in another."""
-    return clock.elapsed(session.get("activity_since")) if session.get("activity") in activities else -1.0
-
-
-def _calm(session: Session, clock: Clock, *troubles: str) -> bool:
-    activity = session.get("activity")
-    return bool(activity) and activity not in troubles and clock.elapsed(session.get("activity_since")) >= CALM
-
-
-def _ci_is_red(session: Session, clock: Clock, rules: Rules) -> bool:
-    pr = _pr(session)
-    if not _open_pr(session) or pr.get("ci_status") != "failing":
-        return False
-    running = [check for check in pr.get("ci_checks", ()) if check.get("status") in ("pending", "running")]
-    return not running or clock.elapsed(pr.get("red_since")) >= RED_FOR_GOOD
-
-
-def _ci_is_green(session: Session, clock: Clock, rules: Rules) -> bool:
-    return _pr_ended(session) or (_open_pr(session) and _pr(session).get("ci_status") == "passing")
-
-
-def _red_items(session: Session) -> list[str]:
-    pr = _pr(session)
-    red = sorted(check["name"] for check in pr.get("ci_checks", ()) if check.get("status") == "failed")
-    return [f"{str(pr.get('head_sha'))[:12]}:{digest(*red)}"] if red else []
-
-
-def _threads(field: str) -> dict[str, Any]:
-    def settled(session: Session, clock: Clock, rules: Rules) -> bool:
-        return _pr_ended(session) or (_pr_is_known(session) and not _pr(session).get(field))
-
-    return {
-        "opens": lambda s, c, r: _open_pr(s) and bool(_pr(s).get(field)),
-        "closes": settled,
-        "items": lambda s: sorted(str(id) for id in _pr(s).get(field) or ()),
-        "once_per": "ever",
-    }
-
-
-def _unanswered(key: str) -> Callable[[Session], bool]:
-    """After a delivery it is the agent's turn until it pushes; then it is the reviewer's."""
-
-    def turn(session: Session) -> bool:
-        told_at = session["conditions"].get(key, {}).get("delivered_head")
-        return told_at is not None and told_at == _pr(session).get("head_sha")
-
-    return turn
-
-
-def _stuck(session: Session, clock: Clock, rules: Rules) -> bool:
-    threshold = rules.threshold("agent-stuck", "10m")
-    still = _for(session, clock, "idle", "blocked")
-    turn = clock.elapsed(session.get("turn_since")) if session.get("turn_since") else -1.0
-    return _is_worker(session) and bool(min(still, turn) >= threshold)
-
-
-def _troubled_messages(session: Session) -> list[str]:
-    """Those a person should know of: late ones, and lost ones that no condition answers for."""
-    found = []
-    for message in session.get("inbox") or ():
-        is_lost = message["state"] in ("unconfirmed", "failed") and message.get("from") not in KEYS
-        is_late = message.get("is_late") and message["state"] in ("queued", "sending", "delivered")
-        if is_lost or is_late:
-            found.append(f"{message['id']} {'lost' if is_lost else 'late'}")
-    return found
+def _head_if(field: str, value: object) -> Callable[[Session], list[str]]:
+    return lambda session: [head_of(session)] if pr_of(session).get(field) == value else []
 
 
 def _is_worker(session: Session) -> bool:
     return bool(session.get("role", "worker") == "worker")
 
 
-def _idles(session: Session, clock: Clock, rules: Rules) -> bool:
-    waits = _for(session, clock, "idle") >= rules.threshold("agent-idle", "5m")
-    no_pr = _pr_is_known(session) and not session.get("pr")
-    return _is_worker(session) and _runs(session) and no_pr and waits and not session.get("hold")
+def _idles(now: Now) -> bool:
+    waits = now.lasts("idle") >= now.rules.threshold("agent-idle", "5m")
+    return waits and can_work(now.session) and _is_worker(now.session) and not now.pr
 
 
-def _moved_on(session: Session, clock: Clock, rules: Rules) -> bool:
-    seen = session["conditions"]["agent-idle"].get("head")
-    return bool(session.get("pr")) or bool(session.get("hold")) or session.get("head_sha") != seen
+def _moved_on(now: Now) -> bool:
+    return bool(now.pr) or now.session.get("head_sha") != now.session["conditions"]["agent-idle"].get("head")
+
+
+def _is_stuck(now: Now) -> bool:
+    since = now.session.get("turn_since")
+    still = min(now.lasts("idle", "blocked"), now.clock.elapsed(since) if since else -1.0)
+    return _is_worker(now.session) and still >= now.rules.threshold("agent-stuck", "10m")
+
+
+def _open_question(session: Session) -> list[str]:
+    question = digest(str(session.get("question") or ""))
+    return [f"{_since(session, 'agent-needs-input')} {question}"] if session.get("activity") == "waiting_input" else []
+
+
+def _troubled_messages(session: Session) -> list[str]:
+    """Late ones, and lost ones that no person has heard of and no condition answers for."""
+    inbox, told = session.get("inbox") or (), (session.get("told") or {}).get("message-waiting") or ()
+    late = [f"{one['id']} late" for one in inbox if one.get("is_late") and one["state"] not in OUTCOMES]
+    is_lost = ("unconfirmed", "failed")
+    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and one.get("from") not in KEYS]
+    return late + [item for item in lost if item not in told]
 
 
 RULES = (
@@ -163,233 +145,239 @@ RULES = (
         "a check of the current head is red and none pending (or 2 min after the first red)",
         "CI passes on the current head, or the pull request ends",
         "a new (head SHA, set of failed checks)",
+        "open pr",
         opens=_ci_is_red,
-        closes=_ci_is_green,
-        items=_red_items,
-        is_agents_turn=lambda s: _pr(s).get("ci_status") == "failing",
-        once_per="ever",
+        closes=lambda now: now.pr.get("ci_status") == "passing",
+        items=_red_checks,
     ),
     Rule(
         "changes-requested",
         "unresolved comments or a request for changes by people",
         "none left, or the pull request ends",
         "ids that were not told yet",
-        is_agents_turn=_unanswered("changes-requested"),
-        **_threads("threads"),
+        "open pr",
+        items=_items_of_pr("threads"),
     ),
     Rule(
         "bugbot-comments",
         "unresolved comments by bots",
         "none left, or the pull request ends",
         "ids that were not told yet",
-        is_agents_turn=_unanswered("bugbot-comments"),
-        **_threads("bot_threads"),
+        "open pr",
+        items=_items_of_pr("bot_threads"),
     ),
     Rule(
         "merge-conflicts",
         "the forge says that it conflicts",
         "known to be clean, or the pull request ends",
         "a new head SHA",
-        opens=lambda s, c, r: _open_pr(s) and _pr(s).get("mergeable") is False,
-        closes=lambda s, c, r: _pr_ended(s) or (_open_pr(s) and _pr(s).get("mergeable") is True),
-        items=lambda s: [str(_pr(s).get("head_sha"))],
-        is_agents_turn=lambda s: _pr(s).get("mergeable") is False,
+        "open pr",
+        closes=lambda now: now.pr.get("mergeable") is True,
+        items=_head_if("mergeable", False),
     ),
     Rule(
         "approved-and-green",
         "the pull request is ready",
         "no longer ready, or the pull request ends",
         "a new head SHA",
-        opens=lambda s, c, r: _open_pr(s) and _pr(s).get("blockers") == [],
-        closes=lambda s, c, r: _pr_ended(s) or (_pr_is_known(s) and bool(_pr(s).get("blockers"))),
-        items=lambda s: [str(_pr(s).get("head_sha"))],
-        is_agents_turn=lambda s: False,
+        "open pr",
+        items=_head_if("blockers", []),
     ),
     Rule(
         "pr-closed",
         "the pull request was closed without being merged",
         "reopened, or an outcome",
         "the pull request's number",
-        opens=lambda s, c, r: _pr_is_known(s) and _pr(s).get("state") == "closed",
-        closes=lambda s, c, r: _pr_is_known(s) and _pr(s).get("state") != "closed",
-        items=lambda s: [str(_pr(s).get("number"))],
-        is_agents_turn=lambda s: False,
+        "pr",
+        items=lambda s: [str(s["pr"]["number"])] if pr_of(s).get("state") == "closed" else [],
     ),
     Rule(
         "agent-idle",
         "a worker without pull request whose turn is over is idle past its threshold (5m)",
         "a new commit, a pull request, or done",
         "each threshold",
+        "work",
         opens=_idles,
         closes=_moved_on,
-        items=lambda s: [f"nudge {s['conditions'].get('agent-idle', {}).get('attempts', 0) + 1}"],
-        is_agents_turn=lambda s: True,
+        items=lambda s: [f"{_since(s, 'agent-idle')} {s['conditions']['agent-idle']['attempts'] + 1}"],
     ),
     Rule(
         "agent-stuck",
         "it is a worker's turn and it is idle or blocked past its threshold (10m)",
-        "60 s of activity, or its turn ends",
+        "60 s of activity, or 60 s in which it is not its turn",
         "once",
-        opens=_stuck,
-        closes=lambda s, c, r: not s.get("turn_since") or _for(s, c, "active") >= CALM,
-        items=lambda s: ["stuck"],
-        is_agents_turn=lambda s: False,
+        "work",
+        opens=_is_stuck,
+        closes=lambda now: now.session.get("activity") == "active" or not now.session.get("turn_since"),
+        items=lambda session: [_since(session, "agent-stuck")],
+        calm=CALM,
     ),
     Rule(
         "agent-needs-input",
         "the agent waits for an answer",
         "60 s without waiting",
         "the question's text",
-        opens=lambda s, c, r: s.get("activity") == "waiting_input",
-        closes=lambda s, c, r: _calm(s, c, "waiting_input"),
-        items=lambda s: [digest(str(s.get("question") or ""))] if s.get("activity") == "waiting_input" else [],
-        is_agents_turn=lambda s: False,
+        "agent",
+        items=_open_question,
+        calm=CALM,
     ),
     Rule(
         "agent-exited",
         "the agent exited or its terminal is gone, without an outcome",
         "it runs again, or an outcome",
         "the exit",
-        opens=lambda s, c, r: status.has_ended(s) and not s.get("doing"),
-        closes=lambda s, c, r: s.get("runtime_state") in ("alive", "starting"),
-        items=lambda s: [f"{s.get('exit_code')} {s.get('ended_at')}"],
-        is_agents_turn=lambda s: False,
+        "agent",
+        opens=lambda now: status.has_ended(now.session) and not now.session.get("doing"),
+        items=lambda s: [f"{s.get('exit_code')} {s.get('ended_at')}"] if status.has_ended(s) else [],
     ),
     Rule(
         "message-waiting",
         "a message was not delivered for 10 minutes, or it cannot be known whether it was",
-        "none left",
+        "delivered, or a person was told that it is lost",
         "the message's id",
-        opens=lambda s, c, r: bool(_troubled_messages(s)),
-        closes=lambda s, c, r: not _troubled_messages(s),
-        items=lambda s: _troubled_messages(s),
-        is_agents_turn=lambda s: False,
+        "messages",
+        items=_troubled_messages,
     ),
 )
 KEYS = {rule.key: rule for rule in RULES}
-_REPAIRS = ("ci-failed", "changes-requested", "bugbot-comments", "merge-conflicts")
 
 
 def evaluate(session: Session, rules: Rules, clock: Clock) -> None:
-    """Bring everything that follows from the facts up to date: results, turns, blockers, open conditions."""
+    """Bring everything that follows from the facts up to date: results, blockers, turns, open conditions."""
     session.setdefault("conditions", {})
-    if session.get("activity") == "ready" and clock.elapsed(session.get("activity_since")) >= IDLE_AFTER:
+    now = Now(session, rules, clock)
+    if now.lasts("ready") >= IDLE_AFTER:
         session["activity"] = "idle"
     _settle_messages(session, clock)
-    if session.get("pr"):
-        session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
-    _set_since(session, "turn_since", is_agents_turn(session), clock)
+    if not session.get("pr_unknown_since"):
+        if session.get("pr"):
+            session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
+        _count_turns(session, clock)
     for rule in RULES:
-        _open_or_close(session, rule, rules, clock)
-    for key, condition in session["conditions"].items():
-        _count_turn(session, KEYS[key], condition, clock)
+        if status.is_over(session) or not any(session.get(f"{axis}_unknown_since") for axis in AXES[rule.about]):
+            _open_or_close(rule, now)
+
+
+def can_work(session: Session) -> bool:
+    """Whether an agent runs that is neither parked nor waiting for a person."""
+    is_free = not session.get("hold") and session.get("activity") != "waiting_input"
+    return is_free and session.get("runtime_state") == "alive" and not status.is_over(session)
 
 
 def is_agents_turn(session: Session) -> bool:
     """Whether the next move is the agent's: not ours, CI's, a reviewer's or a person's."""
-    parked = session.get("hold") or session.get("activity") == "waiting_input" or _is_over(session)
-    if parked or not _runs(session) or not _pr_is_known(session):
-        return False
-    if not status.has_open_pr(session):
-        return True
-    told = [key for key in _REPAIRS if key in session["conditions"] and not due_items(session, KEYS[key])]
-    return bool(_pr(session).get("is_draft")) or any(KEYS[key].is_agents_turn(session) for key in told)
+    pr = session.get("pr")
+    if not can_work(session) or not pr:
+        return can_work(session)
+    is_told = any(is_with_agent(session, key) for key in session["conditions"])
+    return bool(pr["state"] == "open" and (pr.get("is_draft") or is_told))
 
 
-def due_items(session: Session, rule: Rule) -> list[str]:
+def is_with_agent(session: Session, key: str) -> bool:
+    """Whether the agent was told about an open condition as it is now, and has not pushed anything since."""
+    told_at = session["conditions"][key].get("delivered_head")
+    return told_at is not None and told_at == head_of(session) and bool(KEYS[key].items(session))
+
+
+def due_items(session: Session, key: str) -> list[str]:
     """What of an open condition was not told yet."""
-    condition = session["conditions"][rule.key]
-    told = (session.get("told") or {}).get(rule.key) or ()
-    return [item for item in rule.items(session) if _told_as(rule, condition, item) not in told]
+    told = (session.get("told") or {}).get(key) or ()
+    return [item for item in KEYS[key].items(session) if item not in told]
 
 
-def _told_as(rule: Rule, condition: Mapping[str, Any], item: str) -> str:
-    return item if rule.once_per == "ever" else f"{condition['since']} {item}"
+def record_result(session: Session, key: str, clock: Clock, error: str = "", is_known: bool = True) -> None:
+    """Note how the intent of a condition ended; only a success counts as an attempt.
 
-
-def _open_or_close(session: Session, rule: Rule, rules: Rules, clock: Clock) -> None:
-    conditions = session["conditions"]
-    condition = conditions.get(rule.key)
-    if condition is None:
-        if not _is_over(session) and rule.opens(session, clock, rules):
-            conditions[rule.key] = {
-                "since": clock.iso,
-                "attempts": 0,
-                "fingerprint": None,
-                "intent": None,
-                "result": None,
-                "escalated_at": None,
-                "waiting_for": None,
-            }
-            if rule.key == "agent-idle":
-                conditions[rule.key]["head"] = session.get("head_sha")
+    Where it cannot be known whether a message arrived it counts as told: a person hears of it, it is not sent again.
+    """
+    condition = session["conditions"][key]
+    intent, ok = condition["intent"], not error if is_known else None
+    condition["result"] = {"fingerprint": intent["fingerprint"], "ok": ok, "error": error or None, "at": clock.iso}
+    if intent["action"] == "escalate":
+        condition["failures"] = condition.get("failures", 0) + (not ok)
+        condition["escalated_at"] = clock.iso if ok else None
         return
-    in_flight = condition.get("intent") and not condition.get("result")
-    if not in_flight and (_is_over(session) or rule.closes(session, clock, rules)):
+    condition.update(failures=condition.get("failures", 0) + 1 if error else 0, last_error=error, is_unsure=ok is None)
+    if ok is not False:
+        _note_told(session, key, intent.get("items") or ())
+    if ok:
+        condition["attempts"] += 1
+    if ok and intent["action"] == "send-to-agent":
+        condition["delivered_head"] = intent.get("head_sha") or ""
+
+
+def _note_told(session: Session, key: str, items: Any) -> None:
+    """Remember what was told; what is still the matter is never forgotten, of the rest the newest."""
+    told = [*dict.fromkeys([*(session.setdefault("told", {}).get(key) or ()), *items])]
+    current = set(KEYS[key].items(session))
+    past = [item for item in told if item not in current]
+    session["told"][key] = past[-TOLD_KEPT:] + [item for item in told if item in current]
+
+
+def _open_or_close(rule: Rule, now: Now) -> None:
+    session, conditions = now.session, now.session["conditions"]
+    over = status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
+    if rule.key in conditions and _closes(rule, now, over):
         del conditions[rule.key]
-    elif condition.get("fingerprint") != (current := digest(*rule.items(session))):
-        condition["fingerprint"] = current
+    elif rule.key not in conditions and not over and _opens(rule, now):
+        conditions[rule.key] = _opened(now)
+    if rule.key in conditions:
+        conditions[rule.key]["fingerprint"] = digest(*rule.items(session))
+
+
+def _closes(rule: Rule, now: Now, over: bool) -> bool:
+    condition = now.session["conditions"][rule.key]
+    closes = over or (rule.closes(now) if rule.closes else not _opens(rule, now))
+    set_since(condition, "quiet_since", closes, now.clock)
+    calm = 0.0 if over or status.has_ended(now.session) else rule.calm
+    in_flight = condition["intent"] and not condition["result"]
+    return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
+
+
+def _opens(rule: Rule, now: Now) -> bool:
+    return rule.opens(now) if rule.opens else bool(rule.items(now.session))
+
+
+def _opened(now: Now) -> dict[str, Any]:
+    return {
+        "since": now.clock.iso,
+        "head": now.session.get("head_sha"),
+        "attempts": 0,
+        "fingerprint": None,
+        "intent": None,
+        "result": None,
+        "escalated_at": None,
+        "waiting_for": None,
+    }
 
 
 def _settle_messages(session: Session, clock: Clock) -> None:
-    """Turn what became of a condition's message into the condition's result."""
-    inbox = {message["id"]: message for message in session.get("inbox") or ()}
-    for condition in session["conditions"].values():
-        intent = condition.get("intent")
-        if not intent or condition.get("result") or intent["action"] != "send-to-agent":
+    """Turn what became of a condition's message into the condition's result; it may be confirmed late."""
+    states = {message["id"]: message["state"] for message in session.get("inbox") or ()}
+    for key, condition in session["conditions"].items():
+        intent, result = condition.get("intent"), condition.get("result")
+        if not intent or intent["action"] != "send-to-agent" or (result and result["ok"] is not None):
             continue
-        message = inbox.get(intent["id"])
-        state = message["state"] if message else "failed"
-        if state == "confirmed":
-            record_result(session, condition, clock)
-        elif state in ("unconfirmed", "failed"):
-            record_result(session, condition, clock, error=f"its message {intent['id']} is {state}")
+        state = states.get(intent["id"], "failed")
+        if state == "confirmed" or (state in OUTCOMES and not result):
+            error = "" if state == "confirmed" else f"its message {intent['id']} is {state}"
+            record_result(session, key, clock, error, is_known=OUTCOMES[state] is not None)
 
 
-def record_result(session: Session, condition: dict[str, Any], clock: Clock, error: str = "") -> None:
-    """Note how the intent of a condition ended; only a success counts as an attempt and as told."""
-    intent = condition["intent"]
-    condition["result"] = {
-        "fingerprint": intent["fingerprint"],
-        "ok": not error,
-        "error": error or None,
-        "at": clock.iso,
-    }
-    if error:
-        condition["failures"] = condition.get("failures", 0) + 1
-        condition["last_error"] = error
-        if error.endswith(CANNOT_BE_KNOWN):
-            _note_told(session, condition)  # it may have arrived: a person is told, and it is never sent again
-        return
-    condition["failures"] = 0
-    if intent["action"] == "escalate":
-        condition["escalated_at"] = clock.iso
-        return
-    condition["attempts"] += 1
-    condition.setdefault("first_at", clock.iso)
-    condition["delivered_head"] = intent.get("head_sha")
-    _note_told(session, condition)
+def _count_turns(session: Session, clock: Clock) -> None:
+    """Keep since when it is the agent's turn, and for each condition the seconds of it since the first delivery.
+
+    Both change only when the turn does: an idle fleet is not rewritten.
+    """
+    set_since(session, "turn_since", is_agents_turn(session), clock)
+    for key, condition in session["conditions"].items():
+        counts, since = can_work(session) and is_with_agent(session, key), condition.get("turn_since")
+        if since and not counts:
+            condition["turn_spent"] = round(condition.get("turn_spent", 0.0) + clock.elapsed(since), 3)
+        set_since(condition, "turn_since", counts, clock)
 
 
-def _note_told(session: Session, condition: dict[str, Any]) -> None:
-    key = next(key for key, open_one in session["conditions"].items() if open_one is condition)
-    told = session.setdefault("told", {}).setdefault(key, [])
-    told += [_told_as(KEYS[key], condition, item) for item in condition["intent"].get("items") or ()]
-    del told[:-TOLD_KEPT]
-
-
-def _count_turn(session: Session, rule: Rule, condition: dict[str, Any], clock: Clock) -> None:
-    """Keep the agent's own time since the first delivery: `turn_spent` seconds plus the time since `turn_since`."""
-    counts = bool(condition.get("attempts")) and _runs(session) and rule.is_agents_turn(session)
-    since = condition.get("turn_since")
-    if since and not counts:
-        condition["turn_spent"] = round(condition.get("turn_spent", 0.0) + clock.elapsed(since), 3)
-    _set_since(condition, "turn_since", counts, clock)
-
-
-def _set_since(mapping: dict[str, Any], field: str, holds: bool, clock: Clock) -> None:
-    if not holds:
-        if mapping.get(field):
-            mapping[field] = None
-    elif not mapping.get(field):
-        mapping[field] = clock.iso
+def set_since(mapping: dict[str, Any], field: str, holds: bool, clock: Clock) -> None:
+    """Keep in `field` since when something holds, None when it does not."""
+    if bool(mapping.get(field)) != holds:
+        mapping[field] = clock.iso if holds else None

@@ -22,7 +22,11 @@ class Unknown(AoError):
 
 
 class Unreadable(AoError):
-    """A file is there and does not hold what it should."""
+    """A file is there and cannot be read."""
+
+
+class Damaged(Unreadable):
+    """A file can be read and does not hold what it should."""
 
 
 class Busy(AoError):

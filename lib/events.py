@@ -15,13 +15,15 @@ from typing import Any
 
 from lib import paths, status, store
 from lib.clock import Clock
+from lib.errors import AoError
 
 Event = dict[str, Any]
 
-# What JSON leaves as it is and YAML does not allow: DEL, C1, and the non-characters.
-_UNPRINTABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
-TAIL = 65536  # bytes read to find the last line; a longer line is cut when it is written
+# What JSON leaves as it is and YAML does not allow or takes for the end of a line.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+TAIL = 4096  # bytes read to find the last line, and more when it is longer
 LONGEST_TEXT = 8192
+_NAMES = ("session_id", "rev", "type", "reaction_key", "message_id")  # what tells an event from a repeat
 
 
 def append(home: str, clock: Clock, events: list[Event]) -> None:
@@ -30,26 +32,25 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
         return
     folder = paths.events(home)
     with store.lock(folder):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        path = os.path.join(folder, clock.iso[:10] + ".yaml")
-        number = last_id(home)
-        lines = []
-        for event in events:
-            number += 1
-            lines.append(line({"id": number, "at": clock.iso, **event}))
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        newest = [os.path.basename(path) for path in files(home)[-1:]]
+        path = os.path.join(folder, max([clock.iso[:10] + ".yaml", *newest]))  # ids grow from file to file
+        first = last_id(home) + 1
+        lines = [line({"id": first + place, "at": clock.iso, **event}) for place, event in enumerate(events)]
         try:
-            size = os.fstat(handle).st_size
-            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, ("\n" * torn + "".join(lines)).encode("utf-8"))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
+                size = file.seek(0, os.SEEK_END)
+                torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                file.write(("\n" * torn + "".join(lines)).encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AoError(f"cannot write '{path}': {error.strerror}") from error
 
 
 def line(event: Mapping[str, Any]) -> str:
     """An event as a line of the log; long texts are cut."""
-    short = {key: _cut(value) for key, value in event.items()}
+    short = {key: _cut(value) for key, value in store.clean(event).items()}
     text = json.dumps(short, ensure_ascii=False, separators=(", ", ": "))
     return "- " + _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
@@ -67,13 +68,14 @@ def last_id(home: str) -> int:
     """The id of the newest event, 0 when there is none."""
     for path in reversed(files(home)):
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            tail = file.read().decode("utf-8", "replace")
-        for text in reversed(tail.splitlines()):
-            event = parse(text)
-            if event:
-                return int(event["id"])
+            start = size = file.seek(0, os.SEEK_END)
+            while start > 0:
+                start = max(0, start - max(TAIL, size - start))  # twice as much each time
+                file.seek(start)
+                lines = file.read().decode("utf-8", "replace").split("\n")
+                newest = next((event for text in reversed(lines) if (event := parse(text))), None)
+                if newest:
+                    return int(newest["id"])
     return 0
 
 
@@ -100,7 +102,7 @@ def read(home: str, since: str = "", after: int = 0, session: str = "") -> Itera
                     continue
                 if session and event.get("session_id") != session:
                     continue
-                key = (event.get("session_id"), event.get("rev"), event.get("type"), event.get("reaction_key"))
+                key = tuple(event.get(name) for name in _NAMES)
                 if event.get("rev") is not None:
                     if key in seen:
                         continue

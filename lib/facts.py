@@ -38,40 +38,47 @@ class Seen(NamedTuple):
 
 
 def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Clock) -> None:
-    """Bring a record up to date with what was seen. Pure; the same look folded twice changes nothing more."""
-    if seen.basis == basis(record):
-        _fold_runtime(record, seen, clock)
+    """Bring a record up to date with what was seen. Pure; the same look folded twice changes nothing more.
+
+    When a person or an effect has changed the session's life since the look, the look is old and nothing is taken over.
+    """
+    if seen.basis != basis(record):
+        return
+    _fold_runtime(record, seen, clock)
     _fold_reports(record, seen)
     _fold_activity(record, seen, clock)
     _fold_head(record, seen)
     fold_pull(record, seen.pull, clock)
+    _fold_done(record)
     _fold_messages(record, seen, clock)
     _set(record, "config_error", seen.error)
-    _since(record, "over_since", status.is_merged(record) or record.get("outcome") == "done", clock)
+    conditions.set_since(record, "over_since", status.is_merged(record) or record.get("outcome") == "done", clock)
     if rule is not None:
         conditions.evaluate(record, rule, clock)
 
 
 def basis(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a person or an effect changes about a session's life, and a look must not undo."""
-    return (record.get("runtime_state"), record.get("outcome"), (record.get("doing") or {}).get("at"))
+    doing_since = (record.get("doing") or {}).get("at")
+    return record.get("runtime_state"), record.get("outcome"), doing_since, record.get("claimed_pr_number")
 
 
 def _fold_runtime(record: Session, seen: Seen, clock: Clock) -> None:
     if record.get("doing"):
         return
-    _since(record, "runtime_unknown_since", seen.runtime == "unknown", clock)
+    conditions.set_since(record, "runtime_unknown_since", seen.runtime == "unknown", clock)
     if seen.runtime == "alive":
         _set(record, "missed_looks", None)
+        _set(record, "is_lost", None)
         record["runtime_state"] = "alive"
     elif seen.runtime == "gone" and not status.has_ended(record):
         missed = int(record.get("missed_looks") or 0) + 1
         if seen.ended:
-            _end(record, "exited", str(seen.ended.get("at") or clock.iso), clock)
             record["exit_code"] = seen.ended["code"]
+            _end(record, "exited", str(seen.ended.get("at") or clock.iso), clock)
         elif missed >= GONE_LOOKS:
             _end(record, "gone", clock.iso, clock)
-            record["is_lost"] = seen.is_alone
+            _set(record, "is_lost", seen.is_alone or None)
         else:
             record["missed_looks"] = missed
 
@@ -91,9 +98,16 @@ def _fold_reports(record: Session, seen: Seen) -> None:
             _confirm(record, value)
         elif kind == "report" and value in STATES:
             record["report"] = {"state": value, "at": iso(seconds), "text": text}
-        elif kind == "done" and not status.has_open_pr(record) and not record.get("outcome"):
-            record.update(outcome="done", report={"state": "ready", "at": iso(seconds), "text": text})
+        elif kind == "done":
+            record["report"] = {"state": "ready", "at": iso(seconds), "text": text, "is_done": True}
     record["reports_read"] = seen.reports_end
+
+
+def _fold_done(record: Session) -> None:
+    """The agent's word that its task is complete counts once it is known that there is no pull request."""
+    is_done = (record.get("report") or {}).get("is_done")
+    if is_done and not record.get("outcome") and not record.get("pr") and not record.get("pr_unknown_since"):
+        record["outcome"] = "done"
 
 
 def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
@@ -138,9 +152,9 @@ def _fold_head(record: Session, seen: Seen) -> None:
 def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
     """Take over a pull request as a forge showed it: a mapping, None for a definite none, False for unknown."""
     old = record.get("pr") or {}
-    if status.is_merged(record):
-        return
-    _since(record, "pr_unknown_since", pull is False, clock)
+    if status.is_merged(record) or (pull is False and not status.is_live(record)):
+        return  # of an ended session it is no news that it was not asked about
+    conditions.set_since(record, "pr_unknown_since", pull is False, clock)
     if pull is False:
         if old:
             old["unknown_since"] = record["pr_unknown_since"]
@@ -150,9 +164,10 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         return
     if old.get("number") != pull["number"]:
         old = {}
-    new = {**pull, **_kept_facts(old, pull, clock), "unknown_since": None}
+    new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    record["pr"] = {**new, "observed_at": clock.iso if differs else old["observed_at"], "blockers": old.get("blockers")}
+    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 
 
@@ -180,14 +195,10 @@ def _fold_messages(record: Session, seen: Seen, clock: Clock) -> None:
 
 def _confirm(record: Session, id: str) -> None:
     for message in record["inbox"]:
-        if message["id"] == id and message["state"] in ("queued", "sending", "delivered", "unconfirmed"):
+        if message["id"] == id and message["state"] not in ("confirmed", "failed"):
             message.update(state="confirmed", waiting_for=None)
 
 
 def _set(record: Session, field: str, value: Any) -> None:
     if record.get(field) != value:
         record[field] = value
-
-
-def _since(record: Session, field: str, holds: bool, clock: Clock) -> None:
-    _set(record, field, (record.get(field) or clock.iso) if holds else None)

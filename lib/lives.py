@@ -191,6 +191,8 @@ def _blank_life(record: Session) -> dict[str, Any]:
         "activity": None,
         "activity_since": None,
         "activity_source": None,
+        "report": None,
+        "screen": None,
     }
 
 

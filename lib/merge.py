@@ -117,7 +117,7 @@ def _finish(home: str, project: Project, record: Session, clock: Clock, head: st
         if condition:
             if (condition.get("intent") or {}).get("id") != id:
                 condition["intent"] = _intent(id, head, clock)
-            conditions.record_result(fresh, condition, clock, error)
+            conditions.record_result(fresh, KEY, clock, error)
         if pull:
             facts.fold_pull(fresh, pull, clock)
             conditions.evaluate(fresh, projects.rules(project), clock)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status
+from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, store
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
@@ -45,10 +45,14 @@ def run(home: str, clock: Clock, only: str | None = None) -> list[dict[str, Any]
             problems.append(_problem(session, error))
     cache.save()
     problems += [
-        {"session_id": None, "project_id": os.path.basename(os.path.dirname(path)), "message": why}
+        {
+            "session_id": None,
+            "project_id": os.path.basename(os.path.dirname(path)),
+            "message": store.set_aside(path, clock.iso) or why,
+        }
         for path, why in fleet.damaged.items()
     ]
-    projects.evaluate(home, sessions.everything(home).records, problems, clock)
+    projects.evaluate(home, sessions.everything(home, only).records, problems, clock)
     return problems
 
 
@@ -225,8 +229,6 @@ class _Looks:
 
     def save(self) -> None:
         import marshal
-
-        from lib import store
 
         if self._new != self._old:
             store.replace(self._path, marshal.dumps(self._new), durable=False)

@@ -12,9 +12,8 @@ from typing import Any
 
 from lib import conditions, config, events, paths, status, store
 from lib.clock import Clock
-from lib.conditions import digest
 from lib.config import Project
-from lib.errors import AoError
+from lib.errors import AoError, Unreadable
 
 Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
@@ -66,29 +65,32 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
     for project, members in groups.items():
         path = paths.project(home, project)
         mine = [problem for problem in problems if problem["project_id"] == project]
-        facts = store.read(path) or {}
+        try:
+            facts = store.read(path) or {}
+        except Unreadable:
+            facts = {}
+            mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
         trial = copy.deepcopy(facts)
         _fold(trial, members, mine, clock)
         if trial != facts:
             before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock))
             known = before.get("problems") or {}
             new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-            events.append(home, clock, [_tick_error(project, key, why) for key, why in new.items()])
-
-
-def _tick_error(project: str, key: str, why: str) -> dict[str, Any]:
-    return {"type": "tick_error", "project_id": project, "session_id": key or None, "message": why}
+            names = {"type": "tick_error", "project_id": project}
+            found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+            events.append(home, clock, found)
 
 
 def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
-    found = {problem["session_id"] or "": problem["message"] for problem in problems}
+    found = {problem["session_id"] or problem["message"]: problem["message"] for problem in problems}
     if found != (facts.get("problems") or {}):
         facts["problems"] = found
     blind = [one["id"] for one in members if status.is_live(one) and _is_blind(one, clock)]
     workers = [one for one in members if one.get("role") == "worker"]
     all_ended = bool(workers) and not any(status.is_live(one) or one.get("doing") for one in workers)
-    _open_or_close(facts, "cannot-look", ["look"] if blind else [], clock)
-    _open_or_close(facts, "all-complete", [digest(*sorted(one["id"] for one in workers))] if all_ended else [], clock)
+    _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
+    newest = max((str(one.get("created_at")) for one in workers), default="")
+    _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
 
 
 def _is_blind(session: Mapping[str, Any], clock: Clock) -> bool:
@@ -96,15 +98,16 @@ def _is_blind(session: Mapping[str, Any], clock: Clock) -> bool:
     return any(one and clock.elapsed(one) >= CANNOT_LOOK_FOR for one in since)
 
 
-def _open_or_close(facts: Record, key: str, items: list[str], clock: Clock) -> None:
+def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
+    """Keep a condition open for `item`, "" when nothing is the matter; a greater item is due again."""
     conditions = facts.setdefault("conditions", {})
     condition = conditions.get(key)
-    if items and condition is None:
-        conditions[key] = {"since": clock.iso, "items": items, "intent": None, "result": None, "waiting_for": None}
-    elif condition and not items and not (condition.get("intent") and not condition.get("result")):
+    if item and condition is None:
+        conditions[key] = {"since": clock.iso, "item": item, "intent": None, "result": None, "waiting_for": None}
+    elif condition and item and condition["item"] != item:
+        condition["item"] = item
+    elif condition and not item and not (condition.get("intent") and not condition.get("result")):
         del conditions[key]
-    elif condition and items and condition["items"] != items:
-        condition["items"] = items
 
 
 def due(home: str, project: Project, clock: Clock) -> list[str]:
@@ -152,7 +155,7 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
         condition = facts["conditions"].get(key)
         if condition:
             condition.update(
-                intent={"id": told["id"], "at": clock.iso, "items": condition["items"], "told": told}, result=None
+                intent={"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}, result=None
             )
 
     store.update(paths.project(home, project.id), change)
@@ -184,8 +187,8 @@ def _title(session: Mapping[str, Any]) -> str:
 
 
 def _was_told(condition: Mapping[str, Any]) -> bool:
-    told = (condition.get("intent") or {}).get("items") == condition["items"]
-    return told and bool((condition.get("result") or {}).get("ok"))
+    is_covered = (condition.get("intent") or {}).get("item", "") >= condition["item"]
+    return is_covered and bool((condition.get("result") or {}).get("ok"))
 
 
 def _may_try(condition: Mapping[str, Any], clock: Clock) -> bool:

@@ -252,7 +252,7 @@ class Round:
         def change(fresh: Session) -> None:
             condition = fresh["conditions"].get(key)
             if condition and (condition.get("intent") or {}).get("id") == id and not condition.get("result"):
-                conditions.record_result(fresh, condition, self.clock, error)
+                conditions.record_result(fresh, key, self.clock, error)
 
         self.session = sessions.update(self.home, self.session, change, self.clock)
 

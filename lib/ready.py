@@ -13,6 +13,8 @@ from lib.clock import Clock, duration
 
 Session = Mapping[str, Any]
 
+SETTLED = ("passed", "skipped")  # states of a check that stand against nothing
+
 
 def blockers(session: Session, merge: Mapping[str, Any], clock: Clock) -> list[str]:
     """Why the pull request cannot be merged now; [] when it is ready."""
@@ -41,19 +43,15 @@ def blockers(session: Session, merge: Mapping[str, Any], clock: Clock) -> list[s
 
 
 def _approved_by_another(session: Session) -> bool:
-    pr = session.get("pr") or {}
-    return bool(pr.get("review_decision") == "approved") and any(
-        by != session.get("id") for by in pr.get("approved_by", ())
-    )
+    pr = session["pr"]
+    return pr.get("review_decision") == "approved" and any(by != session["id"] for by in pr.get("approved_by") or ())
 
 
 def _check_blockers(pr: Mapping[str, Any]) -> list[str]:
-    checks = {check["name"]: check.get("status") for check in pr.get("ci_checks") or ()}
-    found = [f"check '{name}' {_WORDS[state]}" for name, state in checks.items() if state in _WORDS]
-    found += [f"check '{name}' is missing" for name in pr.get("expected_checks") or () if name not in checks]
-    if "passed" not in checks.values() and not found:
+    checks = [(check["name"], check.get("status")) for check in pr.get("ci_checks") or ()]
+    found = [f"check '{name}': {state}" for name, state in checks if state not in SETTLED]
+    names = {name for name, _ in checks}
+    found += [f"check '{name}': missing" for name in pr.get("expected_checks") or () if name not in names]
+    if not found and all(state != "passed" for _, state in checks):
         found.append("no check has completed")
     return found
-
-
-_WORDS = {"failed": "failed", "pending": "is pending", "running": "is running"}

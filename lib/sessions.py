@@ -81,14 +81,15 @@ def blank(id: str, project: str, clock: Clock) -> Session:
 
 
 def create(home: str, record: Session, clock: Clock) -> bool:
-    """Reserve the record's id by creating its file; False when somebody else has that id."""
+    """Reserve the record's id by creating its file; False when any project has or had a session of that id."""
     path = paths.session(home, record["project_id"], record["id"])
-    if os.path.exists(paths.archived(home, record["project_id"], record["id"])) or os.path.exists(path):
-        return False
     record["rev"] = 1
     record["status"] = status.derive(record, clock)
-    if not store.reserve(path, record):
-        return False
+    with store.lock(paths.sessions(home)):
+        if any(any(_files(home, folder, record["id"] + ".yaml")) for folder in ("sessions", "archive")):
+            return False
+        if not store.reserve(path, record):
+            return False
     events.append(home, clock, events.between({}, record))
     return True
 

@@ -20,9 +20,9 @@ IDLE_LONGER_THAN = 300.0  # seconds
 class Rung(NamedTuple):
     status: str
     when: str  # for people: `ao-status --why` and lib/README.md
-    terminal: bool
-    restorable: bool
     holds: Callable[[Session, Clock], bool]
+    terminal: bool = False
+    restorable: bool = False
 
 
 def has_open_pr(session: Session) -> bool:
@@ -43,6 +43,11 @@ def is_doing(session: Session, effect: str) -> bool:
     return (session.get("doing") or {}).get("effect") == effect
 
 
+def is_over(session: Session) -> bool:
+    """Whether nothing more is wanted of the session: it is merged, or an outcome is recorded."""
+    return bool(session.get("outcome")) or is_merged(session)
+
+
 def _held(session: Session, *reasons: str) -> bool:
     return (session.get("hold") or {}).get("reason") in reasons
 
@@ -51,8 +56,14 @@ def _outcome(name: str) -> Callable[[Session, Clock], bool]:
     return lambda session, clock: session.get("outcome") == name
 
 
-def _review(decision: str) -> Callable[[Session, Clock], bool]:
-    return lambda session, clock: has_open_pr(session) and session["pr"].get("review_decision") == decision
+def _open_pr(field: str, *values: object) -> Callable[[Session, Clock], bool]:
+    return lambda session, clock: has_open_pr(session) and session["pr"].get(field) in values
+
+
+def _is_terminated(session: Session, clock: Clock) -> bool:
+    """As long as it is not known whether there is a pull request, there may be an open one."""
+    is_unknown = session.get("pr_unknown_since") and not session.get("pr")
+    return has_ended(session) and not has_open_pr(session) and not is_unknown
 
 
 def _merge_failed(session: Session, clock: Clock) -> bool:
@@ -60,71 +71,44 @@ def _merge_failed(session: Session, clock: Clock) -> bool:
     return has_open_pr(session) and bool(failure) and failure.get("head_sha") == session["pr"].get("head_sha")
 
 
-def _is_ready(session: Session, clock: Clock) -> bool:
-    return has_open_pr(session) and session["pr"].get("blockers") == []
-
-
-def _ci_failed(session: Session, clock: Clock) -> bool:
-    return has_open_pr(session) and session["pr"].get("ci_status") == "failing"
-
-
 def _is_idle(session: Session, clock: Clock) -> bool:
-    if _held(session, "usage-limit", "person"):
-        return True
     long = clock.elapsed(session.get("activity_since")) > IDLE_LONGER_THAN
-    return not has_open_pr(session) and session.get("activity") == "idle" and long
+    return _held(session, "usage-limit", "person") or (session.get("activity") == "idle" and long)
 
 
 # The ladder: the first rung that holds is the status.
 LADDER = (
     Rung(
         "cleanup",
-        "the pull request is merged and the agreed cleaning is under way",
-        True,
-        False,
+        "merged, the agreed cleaning is under way",
         lambda s, c: is_merged(s) and is_doing(s, "cleanup"),
-    ),
-    Rung("merged", "the pull request is merged", True, False, lambda s, c: is_merged(s)),
-    Rung("killed", "a person ended it", True, True, _outcome("killed")),
-    Rung("done", "the agent reported that a task without pull request is complete", True, True, _outcome("done")),
-    Rung("errored", "its spawn or its workspace failed", True, True, _outcome("errored")),
-    Rung(
-        "spawning",
-        "reserved, its agent is not running yet",
-        False,
-        False,
-        lambda s, c: s.get("runtime_state") == "starting",
-    ),
-    Rung(
-        "terminated",
-        "the agent has ended and there is no open pull request",
         True,
-        True,
-        lambda s, c: has_ended(s) and not has_open_pr(s),
     ),
+    Rung("merged", "the pull request is merged", lambda s, c: is_merged(s), True),
+    Rung("killed", "a person ended it", _outcome("killed"), True, True),
+    Rung("done", "the agent reported that a task without pull request is complete", _outcome("done"), True, True),
+    Rung("errored", "its spawn or its workspace failed", _outcome("errored"), True, True),
+    Rung("spawning", "reserved, its agent is not running yet", lambda s, c: s.get("runtime_state") == "starting"),
+    Rung("terminated", "the agent has ended and there is no open pull request", _is_terminated, True, True),
     Rung(
         "needs_input",
         "the agent waits for an answer, or its budget is used up",
-        False,
-        False,
         lambda s, c: s.get("activity") == "waiting_input" or _held(s, "budget"),
     ),
     Rung(
         "stuck",
         "it is the agent's turn and nothing has moved for too long",
-        False,
-        False,
         lambda s, c: "agent-stuck" in (s.get("conditions") or {}),
     ),
-    Rung("merge_failed", "a merge of this head was tried and failed", False, False, _merge_failed),
-    Rung("mergeable", "the pull request is ready: approved, green, clean, settled", False, False, _is_ready),
-    Rung("ci_failed", "a check of the pull request is red", False, False, _ci_failed),
-    Rung("changes_requested", "a reviewer asked for changes", False, False, _review("changes_requested")),
-    Rung("approved", "a reviewer approved, something else is missing", False, False, _review("approved")),
-    Rung("review_pending", "a reviewer is asked and has not answered", False, False, _review("pending")),
-    Rung("pr_open", "a pull request is open", False, False, lambda s, c: has_open_pr(s)),
-    Rung("idle", "no pull request and the agent idle for over 5 minutes, or parked on purpose", False, False, _is_idle),
-    Rung("working", "nothing else holds", False, False, lambda s, c: True),
+    Rung("merge_failed", "a merge of this head was tried and failed", _merge_failed),
+    Rung("mergeable", "the pull request is ready: approved, green, clean, settled", _open_pr("blockers", [])),
+    Rung("ci_failed", "a check of the pull request is red", _open_pr("ci_status", "failing")),
+    Rung("changes_requested", "a reviewer asked for changes", _open_pr("review_decision", "changes_requested")),
+    Rung("approved", "a reviewer approved, something else is missing", _open_pr("review_decision", "approved")),
+    Rung("review_pending", "a reviewer is asked and has not answered", _open_pr("review_decision", "pending")),
+    Rung("pr_open", "a pull request is open", lambda s, c: has_open_pr(s)),
+    Rung("idle", "no pull request and the agent idle for over 5 minutes, or parked on purpose", _is_idle),
+    Rung("working", "nothing else holds", lambda s, c: True),
 )
 TERMINAL = frozenset(rung.status for rung in LADDER if rung.terminal)
 RESTORABLE = frozenset(rung.status for rung in LADDER if rung.restorable)
@@ -145,10 +129,12 @@ def is_live(session: Session) -> bool:
 
 
 def needs_looking(session: Session) -> bool:
-    """Live, or terminal with an agent that still runs, a cleaning that is not finished or a word not yet heard."""
-    if is_live(session) or session.get("doing"):
+    """Live, or with an agent that still runs, a cleaning that is not finished, or a word that was not heard yet."""
+    if is_live(session) or session.get("doing") or not has_ended(session):
         return True
-    return session.get("runtime_state") in ("starting", "alive", "unknown")
+    if is_over(session):  # an effect on its way may keep a condition open until its result is there
+        return bool(session.get("conditions"))
+    return any(message.get("state") in ("queued", "sending", "delivered") for message in session.get("inbox") or ())
 
 
 def attention(session: Session) -> str:

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lib.errors import AoError, Busy, Unreadable
+from lib.errors import AoError, Busy, Damaged, Unreadable
 
 if TYPE_CHECKING:
     import yaml
 
-END = "...\n"
+END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
@@ -33,14 +33,16 @@ _classes: dict[str, Any] = {}
 
 
 def read(path: str) -> dict[str, Any] | None:
-    """The mapping in a file, None when there is no file. Raises Unreadable for anything that is not a whole mapping."""
+    """The mapping in a file, None when there is no file. Raises Unreadable when it is not a whole mapping."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(f"cannot read '{path}': {error}") from error
+    except OSError as error:  # no word about what it holds
+        raise Unreadable(f"cannot read '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Damaged(f"cannot read '{path}': {error}") from error
     return loads(text, path)
 
 
@@ -49,13 +51,13 @@ def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
     import yaml
 
     if whole and not text.endswith(END):
-        raise Unreadable(f"cannot read '{path}': it was cut short (no '...' at its end)")
+        raise Damaged(f"cannot read '{path}': it was cut short (no '...' at its end)")
     try:
         value = yaml.load(text, Loader=loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Unreadable(f"cannot read '{path}': {' '.join(str(error).split())}") from error
+        raise Damaged(f"cannot read '{path}': {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
-        raise Unreadable(f"cannot read '{path}': it holds {type(value).__name__}, not a mapping")
+        raise Damaged(f"cannot read '{path}': it holds {type(value).__name__}, not a mapping")
     return value
 
 
@@ -75,8 +77,19 @@ def write(path: str, value: dict[str, Any], mode: int = 0o600) -> None:
 
 def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
     """Replace a file by `content` through a temporary file of a unique name in the same folder."""
-    folder = os.path.dirname(path)
-    temporary = ""
+    _save(path, content, os.replace, mode, durable)
+
+
+def reserve(path: str, value: dict[str, Any]) -> bool:
+    """Create a file that nobody else has created, with its content from the first moment on; False when it exists."""
+    return _save(path, dumps(value).encode("utf-8"), os.link)
+
+
+def _save(
+    path: str, content: bytes, place: Callable[[str, str], None], mode: int = 0o600, durable: bool = True
+) -> bool:
+    """Write a temporary file and `place` it: nobody ever sees half of it. False when `place` finds the name taken."""
+    folder, temporary = os.path.dirname(path), ""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
@@ -86,43 +99,25 @@ def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) 
             os.fchmod(handle, mode)
             if durable:
                 os.fsync(handle)
-        os.replace(temporary, path)
+        try:
+            place(temporary, path)
+        except FileExistsError:
+            return False
         if durable:
             _sync(folder)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise AoError(f"cannot write '{path}': {error.strerror}") from error
-        raise
-
-
-def reserve(path: str, value: dict[str, Any]) -> bool:
-    """Create a file that nobody else has created, with its content from the first moment on; False when it exists."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(dumps(value).encode("utf-8"))
-            file.flush()
-            os.fsync(handle)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
+        return True
     except OSError as error:
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     finally:
-        os.unlink(temporary)
-    _sync(folder)
-    return True
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read, change and write a mapping under its lock, and return it as it was and as it is.
 
     `change` edits the mapping in place; a file that is not there is an empty one. Nothing is written when nothing
-    differs. An unreadable file raises Unreadable and stays as it is.
+    differs. A file that cannot be read raises Unreadable and stays as it is.
     """
     with lock(path):
         before = read(path) or {}
@@ -163,16 +158,20 @@ def is_held(path: str) -> bool:
         return True
 
 
-def set_aside(path: str, now: str) -> str | None:
-    """Move a damaged file out of the way, never over another, and return its new path; None when it has gone."""
-    target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
-    while os.path.exists(target):
-        target += "x"
-    try:
-        os.rename(path, target)
-    except FileNotFoundError:
-        return None
-    return target
+def set_aside(path: str, now: str) -> str:
+    """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is."""
+    with lock(path):
+        try:
+            read(path)
+            return ""
+        except Damaged as error:
+            target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
+            while os.path.exists(target):
+                target += "x"
+            os.rename(path, target)
+            return f"{error}; it is set aside as '{target}'"
+        except Unreadable as error:  # what it holds is not known, so it stays
+            return str(error)
 
 
 def clean(value: Any) -> Any:

@@ -81,7 +81,7 @@ def test_the_default_reactions_are_those_that_are_documented(write):
         "all-complete": "info",
     }
     thresholds = {key: of["threshold"] for key, of in table.items() if of["threshold"]}
-    assert thresholds == {"agent-idle": "5m", "agent-stuck": "10m", "cannot-look": "15m"}
+    assert thresholds == {"agent-idle": "5m", "agent-stuck": "10m"}
     assert [key for key, of in table.items() if of["include_summary"]] == ["all-complete"]
 
 
