@@ -88,7 +88,7 @@ def remove(home: str, project: Project, path: str) -> int:
 
 
 def switch(home: str, project: Project, path: str, branch: str) -> None:
-    """Check out another existing branch in the worktree. AoError when it is dirty, or the branch checked out elsewhere."""
+    """Check out another existing branch. AoError when the worktree is dirty, or the branch checked out elsewhere."""
     found = state(home, project, path)
     if not found.exists or found.dirty:
         why = "it has changes that are not committed" if found.exists else "it is gone"
