@@ -116,6 +116,13 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
         return merge.look_again(home, project, record, clock)
 
 
+def lost(home: str) -> list[Session]:
+    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code."""
+    records = sessions.everything(home).records
+    gone = [one for one in records if one["runtime_state"] == "gone"]
+    return [one for one in gone if not one["outcome"] and not status.is_merged(one)]
+
+
 @contextlib.contextmanager
 def hold(home: str, session: Session, clock: Clock) -> Iterator[Session]:
     """Hold a session's effect lock; yields its newest record, with what a dead process left open settled."""
@@ -188,9 +195,7 @@ def _doing(
             raise
 
 
-def _end(
-    home: str, record: Session, clock: Clock, project: Project | None = None
-) -> tuple[Session, int, str | None]:
+def _end(home: str, record: Session, clock: Clock, project: Project | None = None) -> tuple[Session, int, str | None]:
     """Carry out what `doing` says: end the agent, remove the worktree if it says so. Also (bytes freed, backup)."""
     doing, freed, ref = record["doing"], 0, None
     with effects.effect("kill.pane"):
@@ -229,7 +234,8 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
-        plugins.load("scm", config.setting(project, "scm")).delete_branch(home, project, record)
+        scm, pull = plugins.load("scm", config.setting(project, "scm")), record["pr"]
+        scm.delete_branch(home, project, pull["branch"], pull["head_sha"])
     return freed, ref
 
 
@@ -286,7 +292,7 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
     if not git.commit(project.path, git.HEADS + str(record["branch"])):
         why = f"its branch '{record['branch']}' is gone; start anew: ao-spawn"
         raise AoError(f"cannot restore '{record['id']}': {why}")
-    path = plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"])
+    path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
     spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
 

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, sessions, status, store
+from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, render, sessions, status, store
 from lib.agent import Launch
 from lib.clock import Clock
 from lib.config import Project, setting
@@ -85,7 +85,8 @@ def preview(home: str, request: Request, clock: Clock) -> dict[str, Any]:
     found = plugins.load("agent", record["agent"]).launch(project, record, text)
     return {
         **{key: record[key] for key in ("id", "branch", "base_branch", "base_sha", "workspace_path")},
-        **{key: setting(project, key) for key in ("symlinks", "post_create")},
+        "symlinks": setting(project, "symlinks"),
+        "post_create": setting(project, "post_create"),
         "argv": found.argv,
         "sent": None if found.has_prompt else text,
     }
@@ -184,7 +185,7 @@ def _draft(home: str, request: Request, clock: Clock) -> Session:
     record.update(
         agent=request.agent or setting(project, "agent"),
         agent_config={"model": request.model or setting(project, "agent_config.model")},
-        task=prompts.plain(request.task) if request.task else None,
+        task=render.harmless(request.task) if request.task else None,
         issue_id=issue.id if issue else None,
         issue_url=issue.url if issue else None,
         issue_title=issue.title if issue else None,
@@ -282,7 +283,10 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
 def _prompt(request: Request, record: Session) -> str | None:
     if not request.has_prompt:
         return None
-    parts = [prompts.claimed(request.project, record, request.pull) if request.pull else "", prompts.rules(request.project)]
+    parts = [
+        prompts.claimed(request.project, record, request.pull) if request.pull else "",
+        prompts.rules(request.project),
+    ]
     rules = "\n".join(part for part in parts if part)
     return prompts.task(request.project, record, request.issue, rules, OPEN_PR, request.template)
 
