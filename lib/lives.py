@@ -184,6 +184,7 @@ def _doing(
         check(fresh)
         fresh["doing"] = {"effect": effect, "at": clock.iso, **more}
 
+    check(session)  # nobody waits to be refused
     with hold(home, session, clock) as before:
         try:
             yield sessions.update(home, before, intend, clock)

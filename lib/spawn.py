@@ -327,8 +327,8 @@ def _link(repository: str, path: str, name: str) -> None:
     """Link what the repository keeps outside of git (.env, node_modules) into a worktree; what is there stays."""
     source, target = os.path.join(repository, name), os.path.join(path, name)
     folder = os.path.realpath(os.path.dirname(os.path.normpath(target)))
-    if os.path.isabs(name) or ".." in name.split("/") or not (folder + "/").startswith(os.path.realpath(path) + "/"):
-        raise AoError(f"cannot link '{name}': it is outside of the repository; see: symlinks")
+    if not (folder + "/").startswith(os.path.realpath(path) + "/"):
+        raise AoError(f"cannot link '{name}': that is outside of the worktree; see: symlinks")
     if os.path.exists(source) and not os.path.lexists(target):
         try:
             os.makedirs(folder, exist_ok=True)
