@@ -208,7 +208,9 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     assert locks_held(world) == []
 
 
-SPAWN_POINTS = [f"{name}:{when}" for name in effects.EFFECTS if name.startswith("spawn.") for when in ("before", "after")]
+SPAWN_POINTS = [
+    f"{name}:{when}" for name in effects.EFFECTS if name.startswith("spawn.") for when in ("before", "after")
+]
 
 
 @pytest.mark.parametrize("point", SPAWN_POINTS)
@@ -302,7 +304,9 @@ def remote(world, tmp_path):
 
 def test_work_starts_from_what_is_new_at_the_remote(world, remote):
     """F41"""
-    new = forging.commit(remote, "new.txt", "new\n", **forging.PERSON, GIT_COMMITTER_NAME="x", GIT_COMMITTER_EMAIL="x@x")
+    new = forging.commit(
+        remote, "new.txt", "new\n", **forging.PERSON, GIT_COMMITTER_NAME="x", GIT_COMMITTER_EMAIL="x@x"
+    )
     forging.git(remote, "push", "--quiet", "origin", "main")
     assert world.spawn()["base_sha"] == new
     assert world.git("rev-parse", "main") != new
