@@ -68,7 +68,7 @@ def _start(path: str) -> int:
 
 
 def _pass_on_signals(agent: int) -> list[int]:
-    """The signals that will have come: with one the agent was taken away, as in a reboot, and has not ended by itself."""
+    """The signals that will have come: after one the agent was taken away, as in a reboot, and has not just ended."""
     escalation, taken = list(HANG_UP), []
 
     def send(sign: int) -> None:

@@ -97,7 +97,7 @@ def make(home: str, folder: Any, command: list[str] | None = None, branch: str =
 
 
 def configure(world: World, command: list[str] | None = None, **settings: Any) -> None:
-    agent = {"command": command or CAT, "ready": "^> $", "question": "\\(y/n\\)"}
+    agent = {"command": command or CAT, "ready": "^> $", "question": "\\(y/n\\) ?$"}
     values = {"path": world.repo, "agent_config": agent, **settings}
     with open(os.path.join(world.folder, "ao.yaml"), "w") as file:
         json.dump({"projects": {"shop": values}}, file)

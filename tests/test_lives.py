@@ -14,8 +14,8 @@ import scripts
 from conftest import until
 from living import AGENT, launched
 
-from lib import effects, launch, lives, loop, paths, projects, rounds, sessions, store
-from lib.errors import AoError, Unknown
+from lib import effects, lives, paths, rounds
+from lib.errors import Unknown
 from lib.runtime import tmux
 
 

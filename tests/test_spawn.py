@@ -1,4 +1,4 @@
-"""Spawning: what a session is made of, what a failure leaves behind (nothing), and what two at once do to each other."""
+"""Spawning: what a session is made of, what a failure leaves behind (nothing), what two at once do to each other."""
 
 from __future__ import annotations
 
