@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lib.errors import AoError, UsageError
@@ -111,11 +111,24 @@ def text_from(path: str) -> str:
     """The text of a file that an argument names; `-` is standard input."""
     try:
         if path == "-":
-            return sys.stdin.read()
+            bytes_in = getattr(sys.stdin, "buffer", None)
+            return bytes_in.read().decode("utf-8", "replace") if bytes_in else sys.stdin.read()
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError as error:
         raise AoError(f"cannot read '{path}': {error.strerror}") from error
+
+
+def each(name: str, items: Iterable[str], act: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What acting on each item answered; `{id, error}` for one that failed, which is said and stops no other."""
+    found = []
+    for item in items:
+        try:
+            found.append(act(item))
+        except AoError as error:
+            found.append({"id": item, "error": one_line(str(error))})
+            say(f"{name}: {found[-1]['error']}")
+    return found
 
 
 def answer(value: Any) -> None:

@@ -1,76 +1,100 @@
 """Start an agent: its environment, the file that the launcher reads, its terminal.
 
 Used by spawn and restore alike. Nothing long or secret is on a command line: the launcher in the terminal reads the
-arguments and the environment from a file of mode 0600, so that a restore from cron finds the same PATH.
+arguments and the environment from a file of mode 0600. That file outlives the agent, so that a restore from cron, whose
+own environment is next to nothing, finds what the agent was first started with.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
-import sys
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, paths, plugins, store
+from lib import ROOT, git, launcher, paths, plugins, store
 from lib.agent import Launch
 from lib.config import Project
+from lib.errors import AoError
 
-_NOT_INHERITED = ("TMUX", "TMUX_PANE", "AO_FAULT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+LONGEST_TEXT = 100_000  # bytes that a command line or a paste can hold; a longer text goes to a file
+_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", "AO_FAULT")) | git.LOCAL_VARIABLES
 
 
 def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> None:
-    """Write the launcher's file, and remove what an earlier life left beside it."""
-    path = paths.launch(home, session["project_id"], session["id"])
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(exit_path(path))
-    content = {
-        "argv": launch.argv,
-        "environment": environment(home, project, session, launch),
-        "folder": session["workspace_path"],
-    }
-    store.replace(path, json.dumps(store.clean(content)).encode())
+    """Write the launcher's file. AoError when there is no such program."""
+    found = {**environment(home, project, session), **launch.environment}
+    program, folder = launch.argv[0], session["workspace_path"]
+    if not shutil.which(os.path.join(folder, program) if os.sep in program else program, path=found["PATH"]):
+        raise AoError(f"cannot start the agent: there is no program '{program}' on its PATH; see: ao-config show")
+    content = {"argv": launch.argv, "environment": found, "folder": folder}
+    store.replace(_path(home, session), json.dumps(store.clean(content)).encode())
 
 
 def start(home: str, session: Mapping[str, Any]) -> None:
     """Start the terminal with the launcher in it. AoError when it exists or cannot be started."""
-    path = paths.launch(home, session["project_id"], session["id"])
-    argv = [sys.executable, os.path.join(ROOT, "lib", "launcher.py"), path]
+    path = _path(home, session)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(launcher.exit_file(path))  # of an earlier life
     runtime = plugins.load("runtime", session["runtime"])
-    runtime.start(home, session["runtime_handle"], argv, session["workspace_path"], {})
+    runtime.start(home, session["runtime_handle"], launcher.command(path), session["workspace_path"], {})
 
 
-def environment(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> dict[str, str]:
-    """What the agent finds in its environment: the caller's, bin/ first on PATH, and which session it is."""
-    found = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
-    found.update(launch.environment)
-    found["PATH"] = os.path.join(ROOT, "bin") + os.pathsep + found.get("PATH", os.defpath)
-    found["AO_HOME"] = home
-    found["AO_PROJECT_ID"] = session["project_id"]
-    found["AO_SESSION_ID"] = session["id"]
-    found["AO_ISSUE_ID"] = str(session.get("issue_id") or "")
-    found["AO_CONFIG"] = project.source
-    return found
+def environment(home: str, project: Project, session: Mapping[str, Any]) -> dict[str, str]:
+    """What the agent finds in its environment: what it had before, the caller's, bin/ first on PATH, who it is."""
+    before = _read(_path(home, session)).get("environment") or {}
+    found = {key: value for key, value in {**before, **os.environ}.items() if key not in _NOT_INHERITED}
+    folders = [os.path.join(ROOT, "bin")]
+    for path in (before.get("PATH"), os.environ.get("PATH", os.defpath)):
+        folders += path.split(os.pathsep) if path else []
+    return {
+        **found,
+        "PATH": os.pathsep.join(dict.fromkeys(folders)),
+        "AO_HOME": home,
+        "AO_PROJECT_ID": session["project_id"],
+        "AO_SESSION_ID": session["id"],
+        "AO_ISSUE_ID": str(session.get("issue_id") or ""),
+        "AO_CONFIG": project.source,
+    }
+
+
+def shortened(home: str, session: Mapping[str, Any], text: str, name: str) -> str:
+    """`text`, or the word to read it from a file when it is too long for a command line or a paste."""
+    if len(text.encode("utf-8", "replace")) <= LONGEST_TEXT:
+        return text
+    path = f"{_stem(home, session)}.{name}.md"
+    store.replace(path, text.encode("utf-8", "replace"))
+    return f"Read the file {path}, all of it, and do what it asks."
 
 
 def ended(home: str, session: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the agent ended, as its launcher left it: {code, at}; None while it runs or when nobody could tell."""
-    try:
-        with open(exit_path(paths.launch(home, session["project_id"], session["id"])), encoding="utf-8") as file:
-            found = json.load(file)
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("code"), int) else None
+    found = _read(launcher.exit_file(_path(home, session)))
+    return found if isinstance(found.get("code"), int) else None
 
 
 def forget(home: str, session: Mapping[str, Any]) -> None:
-    """Remove the launcher's files."""
-    path = paths.launch(home, session["project_id"], session["id"])
-    for leftover in (path, exit_path(path)):
+    """Remove the launcher's file and everything beside it."""
+    for leftover in glob.glob(glob.escape(_stem(home, session)) + ".*"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(leftover)
 
 
-def exit_path(path: str) -> str:
-    return path.removesuffix(".json") + ".exit"
+def _path(home: str, session: Mapping[str, Any]) -> str:
+    return paths.launch(home, session["project_id"], session["id"])
+
+
+def _stem(home: str, session: Mapping[str, Any]) -> str:
+    return _path(home, session).removesuffix(".json")
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

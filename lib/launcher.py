@@ -30,7 +30,8 @@ def command(path: str) -> list[str]:
 def exit_file(path: str) -> str:
     """Where the launch file `path` has its exit code: JSON `{code, at, pid, error}`, pid being the launcher's.
 
-    The code of an agent that a signal ended is 128 and the signal's number. `error` is there when it did not start.
+    The code of an agent that a signal ended is 128 and the signal's number. `error` is there when it did not start. One
+    whose terminal was taken away leaves none.
     """
     return path.removesuffix(".json") + ".exit"
 
@@ -46,10 +47,11 @@ def main(path: str) -> int:
         print(reason, flush=True)
         _leave(leaves, CANNOT_RUN, reason)
         return CANNOT_RUN
-    _pass_on_signals(agent)
+    taken = _pass_on_signals(agent)
     code = os.waitstatus_to_exitcode(os.waitpid(agent, 0)[1])
     code = 128 - code if code < 0 else code
-    _leave(leaves, code)
+    if not taken:
+        _leave(leaves, code)
     return code
 
 
@@ -65,8 +67,9 @@ def _start(path: str) -> int:
     return os.posix_spawnp(launch["argv"][0], launch["argv"], environment, setsigdef=RESET)
 
 
-def _pass_on_signals(agent: int) -> None:
-    escalation = list(HANG_UP)
+def _pass_on_signals(agent: int) -> list[int]:
+    """The signals that will have come: after one the agent was taken away, as in a reboot, and has not just ended."""
+    escalation, taken = list(HANG_UP), []
 
     def send(sign: int) -> None:
         try:
@@ -74,15 +77,21 @@ def _pass_on_signals(agent: int) -> None:
         except ProcessLookupError:
             pass  # it has just ended
 
-    def hang_up(*_: object) -> None:
+    def end(sign: int, _: object) -> None:
+        taken.append(sign)
+        send(sign)
+
+    def hang_up(sign: int, _: object) -> None:
+        taken.append(sign)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         send(escalation.pop(0))
         if escalation:
             signal.alarm(PATIENCE)
 
-    signal.signal(signal.SIGTERM, lambda *_: send(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGALRM, hang_up)
     signal.signal(signal.SIGHUP, hang_up)
+    return taken
 
 
 def _leave(path: str, code: int, error: str = "") -> None:

@@ -1,17 +1,34 @@
-"""The turns of a session's life after its spawn: kill, restore, clean up, prune, archive, and what a crash left open.
+"""The turns of a session's life after its spawn: kill, restore, claim, clean up, prune, and what a crash left open.
 
 All of them say what should be, not what should happen: a terminal or worktree that is gone already is success. Each
 keeps its intent in the record's `doing` while it is under way, so that `settle` can finish what a dead process began.
+What is refused is refused on the newest record under the effect lock: a person may have been faster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from lib import config, deliver, effects, git, launch, merge, paths, plugins, prompts, sessions, spawn, status, store
+from lib import (
+    conditions,
+    config,
+    deliver,
+    effects,
+    git,
+    launch,
+    merge,
+    paths,
+    plugins,
+    projects,
+    prompts,
+    sessions,
+    spawn,
+    status,
+    store,
+)
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
@@ -19,78 +36,123 @@ from lib.tracker import Issue
 
 Session = dict[str, Any]
 PATIENCE = 30.0  # seconds that a person's command waits for an effect that is under way
+NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when the next one begins
+    "outcome": None,
+    "error": None,
+    "exit_code": None,
+    "ended_at": None,
+    "is_lost": None,
+    "runtime_state": "starting",
+    "missed_looks": None,
+    "activity": None,
+    "activity_since": None,
+    "activity_source": None,
+    "report": None,
+    "screen": None,
+    "question": None,
+}
 
 
 def kill(home: str, session: Session, clock: Clock) -> Session:
     """End the agent and record that a person ended it; worktree and record stay."""
+    if is_archived(home, session):
+        return session
     with _doing(home, session, "kill", clock) as record:
-        _stop(home, record)
-        return sessions.update(home, record, lambda fresh: _killed(fresh, clock), clock)
+        return _end(home, record, clock)[0]
 
 
 def clean_up(home: str, project: Project, session: Session, prune_too: bool, clock: Clock) -> Session:
     """End the agent of a merged session, as `lifecycle.on_merge` wants it."""
-    with _doing(home, session, "cleanup", clock) as record:
-        _stop(home, record)
-        if prune_too:
-            _remove_workspace(home, project, record, clock)
-        return sessions.update(home, record, lambda fresh: _stopped(fresh, clock), clock)
+    with _doing(home, session, "cleanup", clock, prune=prune_too) as record:
+        return _end(home, record, clock, project)[0]
+
+
+def prune(
+    home: str, project: Project, session: Session, clock: Clock, archive_too: bool = False
+) -> tuple[int, str | None]:
+    """Remove the worktree of a terminal session; returns the bytes freed and the ref under which work was saved.
+
+    With `archive_too` its record moves to the archive, where it is still found by its id.
+    """
+    if is_archived(home, session):
+        return 0, None
+    with _doing(home, session, "prune", clock, check_prunable, prune=True) as record:
+        record, freed, ref = _end(home, record, clock, project)
+        if archive_too:
+            _archive(home, record)
+        return freed, ref
+
+
+def check_prunable(session: Session) -> None:
+    """Raise AoError for a session whose worktree is still needed."""
+    if session["status"] not in status.TERMINAL:
+        why = f"it is {session['status']}; end it first: ao-kill {session['id']}"
+        raise AoError(f"cannot prune '{session['id']}': {why}")
 
 
 def restore(home: str, project: Project, session: Session, clock: Clock, workspace: str | None = None) -> Session:
     """Start the agent again: in its conversation where it can resume that, else with its task."""
-    if session["status"] not in status.RESTORABLE and not status.has_ended(session):
-        raise AoError(
-            f"cannot restore '{session['id']}': it is {session['status']}; see: ao-status --why {session['id']}"
-        )
-    with _doing(home, session, "restore", clock) as record:
-        try:
-            return _start_again(home, project, record, workspace, clock)
-        except BaseException:
-            sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
-            raise
+    with _doing(home, session, "restore", clock, _check_restorable) as record:
+        return _start_again(home, project, record, workspace, clock)
 
 
-def prune(home: str, project: Project, session: Session, clock: Clock) -> tuple[int, str | None]:
-    """Remove the worktree of a terminal session; returns the bytes freed and the ref under which work was saved."""
-    if session["status"] not in status.TERMINAL:
-        raise AoError(
-            f"cannot prune '{session['id']}': it is {session['status']}; end it first: ao-kill {session['id']}"
-        )
-    with _doing(home, session, "prune", clock) as record:
-        _stop(home, record)
-        freed, ref = _remove_workspace(home, project, record, clock)
-        sessions.update(home, record, lambda fresh: _stopped(fresh, clock), clock)
-        return freed, ref
+def claim(home: str, project: Project, session: Session, number: int, clock: Clock) -> Session:
+    """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
+    pull = spawn.claimable(home, project, number, session["id"])
+    text = prompts.claimed(project, session, pull)
+    fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
+    fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
+
+    def change(fresh: Session) -> None:
+        if fresh["claimed_pr_number"] != number:
+            fresh["inbox"].append(deliver.message(text, "ao", clock))
+        fresh.update(fields)
+
+    with _doing(home, session, "claim", clock, _check_claiming) as record:
+        workspace = plugins.load("workspace", record["workspace"])
+        workspace.switch(home, project, record["workspace_path"], pull["branch"])
+        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+        sessions.update(home, record, change, clock)
+        return merge.look_again(home, project, record, clock)
 
 
-def archive(home: str, session: Session) -> None:
-    """Move the record of a session to the archive, where it is still found by its id."""
-    source = paths.session(home, session["project_id"], session["id"])
-    target = paths.archived(home, session["project_id"], session["id"])
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    with store.lock(source), effects.effect("archive.record"):
-        if os.path.exists(source):
-            os.replace(source, target)
+def lost(home: str) -> list[Session]:
+    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code."""
+    records = sessions.everything(home).records
+    gone = [one for one in records if one["runtime_state"] == "gone"]
+    return [one for one in gone if not one["outcome"] and not status.is_merged(one)]
+
+
+@contextlib.contextmanager
+def hold(home: str, session: Session, clock: Clock) -> Iterator[Session]:
+    """Hold a session's effect lock; yields its newest record, with what a dead process left open settled."""
+    with effects.hold(home, session, PATIENCE):
+        record = sessions.find(home, session["id"])
+        if record.get("doing"):
+            _settle(home, projects.Settings().project(record), record, clock)
+        yield sessions.find(home, session["id"])
 
 
 def settle(home: str, project: Project, session: Session, clock: Clock) -> None:
     """Finish or undo an effect whose process died: its intent is there and its lock is free."""
     with effects.hold(home, session):
-        record = sessions.find(home, session["id"])
-        effect = (record.get("doing") or {}).get("effect")
-        if effect == "spawn":
-            _settle_spawn(home, project, record, clock)
-        elif effect in ("kill", "cleanup", "prune"):
-            _stop(home, record)
-            if effect == "prune":
-                _remove_workspace(home, project, record, clock)
-            finish = _killed if effect == "kill" else _stopped
-            sessions.update(home, record, lambda fresh: finish(fresh, clock), clock)
-        elif effect == "merge":
-            merge.settle(home, project, record, clock)
-        elif effect == "restore":  # the next look tells whether the agent was started
-            sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
+        _settle(home, project, sessions.find(home, session["id"]), clock)
+
+
+def is_archived(home: str, session: Session) -> bool:
+    return not os.path.exists(paths.session(home, session["project_id"], session["id"]))
+
+
+def _settle(home: str, project: Project, record: Session, clock: Clock) -> None:
+    effect = (record.get("doing") or {}).get("effect")
+    if effect == "spawn":
+        _settle_spawn(home, project, record, clock)
+    elif effect in ("kill", "cleanup", "prune"):
+        _end(home, record, clock, project)
+    elif effect == "merge":
+        merge.settle(home, project, record, clock)
+    elif effect:  # restore, claim: the next look tells how far it came, and a person can ask for it again
+        sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
 
 def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) -> None:
@@ -105,27 +167,50 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
 
 
 @contextlib.contextmanager
-def _doing(home: str, session: Session, effect: str, clock: Clock) -> Iterator[Session]:
-    """Hold the session's effect lock with the intent in its record; yields the newest record."""
+def _doing(
+    home: str,
+    session: Session,
+    effect: str,
+    clock: Clock,
+    check: Callable[[Session], None] = lambda session: None,
+    **more: Any,
+) -> Iterator[Session]:
+    """Hold the session's effect lock with the intent in its record; yields the newest record.
 
-    def intend(record: Session) -> None:
-        if (record.get("doing") or {}).get("effect") == "spawn":
-            raise AoError(f"cannot {effect} '{record['id']}': its spawn was interrupted; run: ao-tick")
-        record["doing"] = {"effect": effect, "at": clock.iso}
+    A failure takes the intent back. Where it is unknown how far it came the intent stays, and is settled later.
+    """
 
-    with effects.hold(home, session, PATIENCE):
-        yield sessions.update(home, session, intend, clock)
+    def intend(fresh: Session) -> None:
+        check(fresh)
+        fresh["doing"] = {"effect": effect, "at": clock.iso, **more}
+
+    check(session)  # nobody waits to be refused
+    with hold(home, session, clock) as before:
+        try:
+            yield sessions.update(home, before, intend, clock)
+        except Unknown:
+            raise
+        except AoError:
+            with contextlib.suppress(sessions.Vanished):
+                sessions.update(home, before, lambda fresh: fresh.update(doing=None), clock)
+            raise
 
 
-def _stop(home: str, record: Session) -> None:
+def _end(home: str, record: Session, clock: Clock, project: Project | None = None) -> tuple[Session, int, str | None]:
+    """Carry out what `doing` says: end the agent, remove the worktree if it says so. Also (bytes freed, backup)."""
+    doing, freed, ref = record["doing"], 0, None
     with effects.effect("kill.pane"):
         plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
+    if doing.get("prune") and project:
+        freed, ref = _remove_workspace(home, project, record, clock)
 
+    def change(fresh: Session) -> list[dict[str, Any]]:
+        _stopped(fresh, clock)
+        if doing["effect"] == "kill" and not status.is_merged(fresh) and not fresh["outcome"]:
+            fresh["outcome"] = "killed"
+        return [{"type": "work_saved", "ref": ref}] if ref else []
 
-def _killed(record: Session, clock: Clock) -> None:
-    _stopped(record, clock)
-    if not status.is_merged(record):
-        record["outcome"] = "killed"
+    return sessions.update(home, record, change, clock), freed, ref
 
 
 def _stopped(record: Session, clock: Clock) -> None:
@@ -140,60 +225,60 @@ def _stopped(record: Session, clock: Clock) -> None:
 
 
 def _remove_workspace(home: str, project: Project, record: Session, clock: Clock) -> tuple[int, str | None]:
-    """Save what would be lost, remove the worktree, and the branch too once it is merged."""
-    workspace, path = plugins.load("workspace", record["workspace"]), record["workspace_path"]
-    ref = None
-    if workspace.state(home, project, path).exists:
-        with effects.effect("backup.ref"):
-            ref = workspace.backup(home, project, record["id"], path, clock.iso)
+    """Save what would be lost and remove the worktree; (bytes freed, the ref that keeps the work).
+
+    A folder of their own that somebody restored the session in stays as it is.
+    """
+    workspace, path = plugins.load("workspace", record["workspace"]), paths.worktree(home, project.id, record["id"])
+    with effects.effect("backup.ref"):
+        ref = workspace.backup(home, project, record["id"], path, clock.iso)
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
-        pull = record["pr"]
-        scm = plugins.load("scm", config.setting(project, "scm"))
+        scm, pull = plugins.load("scm", config.setting(project, "scm")), record["pr"]
         scm.delete_branch(home, project, pull["branch"], pull["head_sha"])
     return freed, ref
 
 
+def _archive(home: str, record: Session) -> None:
+    source = paths.session(home, record["project_id"], record["id"])
+    target = paths.archived(home, record["project_id"], record["id"])
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    launch.forget(home, record)
+    with store.lock(source), effects.effect("archive.record"):
+        os.replace(source, target)
+
+
+def _check_restorable(session: Session) -> None:
+    if status.is_merged(session):
+        raise AoError(f"cannot restore '{session['id']}': its pull request is merged; see: ao-spawn --help")
+
+
+def _check_claiming(session: Session) -> None:
+    if session["status"] in status.TERMINAL:
+        why = f"it is {session['status']}; see: ao-restore {session['id']}"
+        raise AoError(f"cannot take over a pull request with '{session['id']}': {why}")
+
+
 def _start_again(home: str, project: Project, record: Session, workspace: str | None, clock: Clock) -> Session:
-    path = _workspace_for(home, project, record, workspace)
-    agent = plugins.load("agent", record["agent"])
-    runtime = plugins.load("runtime", record["runtime"])
-    if record["runtime_handle"] in runtime.look(home):
-        raise AoError(f"cannot restore '{record['id']}': its terminal is still there; see: ao-attach {record['id']}")
-    record["workspace_path"] = path
-    agent.prepare(project, record)
-    found = agent.resume(project, record)
-    prompt = None if found else _what_it_knew(home, project, record)
-    found = found or agent.launch(project, record, prompt)
-    launch.prepare(home, project, record, found)
+    if record["runtime_handle"] in plugins.load("runtime", record["runtime"]).look(home):
+        raise AoError(f"cannot restore '{record['id']}': its agent runs; see: ao-attach {record['id']}")
+    record["workspace_path"] = _workspace_for(home, project, record, workspace)
+    resumed = plugins.load("agent", record["agent"]).resume(project, record)
+    text = None if resumed else _what_it_knew(home, project, record)
+    messages = spawn.equip(home, project, record, resumed, text, clock)
 
     def begin(fresh: Session) -> list[dict[str, Any]]:
-        if prompt and not found.has_prompt:
-            fresh["inbox"].insert(0, deliver.message(prompt, "ao", clock))
-        fresh.update(_blank_life(fresh), workspace_path=path)
+        """A task that an earlier life was not given any more would be one too many."""
+        waiting = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] not in sessions.FINAL]
+        fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in waiting]
+        fresh.update(NEW_LIFE, workspace_path=record["workspace_path"])
         return [{"type": "session_restored", "status": "spawning"}]
 
     sessions.update(home, record, begin, clock)
     with effects.effect("restore.pane"):
         launch.start(home, record)
     return sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
-
-
-def _blank_life(record: Session) -> dict[str, Any]:
-    return {
-        "outcome": None,
-        "error": None,
-        "exit_code": None,
-        "ended_at": None,
-        "runtime_state": "starting",
-        "missed_looks": None,
-        "activity": None,
-        "activity_since": None,
-        "activity_source": None,
-        "report": None,
-        "screen": None,
-    }
 
 
 def _workspace_for(home: str, project: Project, record: Session, given: str | None) -> str:
@@ -203,28 +288,37 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
             raise AoError(f"cannot work in '{given}': it is not a worktree of '{project.path}'")
         return path
     path = str(record["workspace_path"])
-    if not os.path.isdir(path):
-        workspace = plugins.load("workspace", record["workspace"])
-        return str(workspace.reopen(home, project, record["id"], record["branch"]))
+    if os.path.isdir(path):
+        return path
+    if not git.commit(project.path, git.HEADS + str(record["branch"])):
+        why = f"its branch '{record['branch']}' is gone; start anew: ao-spawn"
+        raise AoError(f"cannot restore '{record['id']}': {why}")
+    path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
+    spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
 
 
 def _what_it_knew(home: str, project: Project, record: Session) -> str:
-    """For an agent that cannot resume: its task again, with what it was told and has not acted upon."""
-    issue = _issue(home, project, record)
-    text = prompts.task(project, record, issue, prompts.rules(project), spawn.OPEN_PR)
-    told = {condition["intent"]["id"] for condition in record["conditions"].values() if condition.get("intent")}
-    open_ones = [message["text"] for message in record["inbox"] if message["id"] in told]
-    return "\n\n".join([text, "You have worked on this before; look at git log and git status first.", *open_ones])
+    """For an agent that cannot resume: its task again, with what it was told and has perhaps not acted upon."""
+    issue = _issue(home, project, record) if record["issue_id"] else None
+    parts = [prompts.task(project, record, issue, prompts.rules(project), spawn.OPEN_PR)]
+    if status.has_open_pr(record):
+        parts.append(prompts.claimed(project, record, record["pr"]))
+    parts.append("You have worked on this before; look at git log and git status first.")
+    open_ones = {condition["intent"]["id"] for condition in record["conditions"].values() if condition.get("intent")}
+    for message in record["inbox"]:
+        is_open = message["id"] in open_ones or message["from"] not in ("ao", *conditions.KEYS)
+        if is_open and message["state"] in ("confirmed", "unconfirmed") and not message["answer"]:
+            parts.append(message["text"])
+    return "\n\n".join(parts)
 
 
-def _issue(home: str, project: Project, record: Session) -> Issue | None:
-    if not record.get("issue_id"):
-        return None
+def _issue(home: str, project: Project, record: Session) -> Issue:
+    """The issue as it is now; what the record knows of it when its tracker does not have it or cannot tell."""
     try:
         found: Issue = plugins.load("tracker", config.setting(project, "tracker")).get(
             home, project, record["issue_id"]
         )
         return found
-    except Unknown:
+    except AoError:
         return Issue(record["issue_id"], record["issue_title"] or "", "", record["issue_url"] or "", "open", [])

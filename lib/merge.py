@@ -1,74 +1,69 @@
 """Merge a pull request once, and exactly the head that was seen to be ready.
 
 It is looked at again right before, the plan of the merge is saved as the intent, and the forge is given the head SHA.
-After a crash in between the forge is asked whether the planned merge has happened; it is never merged blindly again.
+After a crash in between the forge is asked whether the planned merge has happened; it is never merged blindly again. A
+merge that was overtaken by a push, or never began, is no failure: what is there now is looked at again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from lib import conditions, config, effects, facts, plugins, projects, sessions
+from lib import conditions, config, deliver, effects, facts, plugins, projects, sessions
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
+from lib.scm import Moved
 
 Session = dict[str, Any]
 KEY = "approved-and-green"
 
 
-def attempt(home: str, project: Project, session: Session, method: str, actor: str, id: str, clock: Clock) -> Session:
+def attempt(home: str, project: Project, session: Session, method: str, actor: str, clock: Clock) -> Session:
     """Merge the session's pull request; the caller holds its effect lock. AoError with what stands in the way.
 
-    `id` names the intent, `actor` is the session that asks ("" for a person or ao itself).
+    `actor` is the session that asks, "" for a person or ao itself.
     """
+    if actor == session["id"]:
+        raise AoError(
+            f"cannot merge '{session['id']}': a session never merges its own work; leave it to a person or ao"
+        )
     record = look_again(home, project, session, clock)
-    blockers = (record.get("pr") or {}).get("blockers")
-    if blockers is None:
+    if not record.get("pr"):
         raise AoError(f"cannot merge '{session['id']}': it has no pull request; see: ao-status --why {session['id']}")
-    if blockers:
-        raise AoError(f"cannot merge '{session['id']}': {'; '.join(blockers)}")
-    scm = plugins.load("scm", config.setting(project, "scm"))
-    head = record["pr"]["head_sha"]
+    if record["pr"]["blockers"]:
+        raise AoError(f"cannot merge '{session['id']}': {'; '.join(record['pr']['blockers'])}")
+    scm, head = plugins.load("scm", config.setting(project, "scm")), record["pr"]["head_sha"]
+    doing = {"effect": "merge", "id": "g" + deliver.new_id()[1:], "at": clock.iso, "head_sha": head}
     try:
-        plan = scm.plan_merge(home, project, record, method, actor)
+        doing["plan"] = scm.plan_merge(home, project, record, method, actor)
+        record = sessions.update(home, record, lambda fresh: _begin(fresh, doing), clock)
+        with effects.effect("merge.merge"):
+            scm.merge(home, project, record, doing["plan"])
+    except Moved:
+        sessions.update(home, record, lambda fresh: _withdraw(fresh, doing), clock)
+        raise
     except Unknown:
-        raise
+        raise  # the intent stays, and the next run asks whether it happened
     except AoError as error:
-        _finish(home, project, record, clock, head, str(error), id)
+        _finish(home, project, record, doing, str(error), clock)
         raise
-    intent = {
-        "id": id,
-        "fingerprint": conditions.digest(head),
-        "action": "auto-merge",
-        "at": clock.iso,
-        "items": [head],
-    }
-    doing = {"effect": "merge", "id": id, "at": clock.iso, "head_sha": head, "plan": plan}
-    record = sessions.update(home, record, lambda fresh: _begin(fresh, intent, doing), clock)
-    return _carry_out(home, project, record, clock)
+    return _finish(home, project, record, doing, "", clock)
 
 
 def settle(home: str, project: Project, record: Session, clock: Clock) -> None:
     """After a crash: ask the forge whether the merge that was intended has happened."""
     doing = record["doing"]
-    scm = plugins.load("scm", config.setting(project, "scm"))
-    done = scm.is_merged(home, project, record, doing["plan"])
-    error = "" if done else "it was interrupted before the merge"
-    _finish(home, project, record, clock, doing["head_sha"], error, doing["id"])
+    if plugins.load("scm", config.setting(project, "scm")).is_merged(home, project, record, doing["plan"]):
+        _finish(home, project, record, doing, "", clock)
+    else:
+        sessions.update(home, record, lambda fresh: _withdraw(fresh, doing), clock)
 
 
 def look_again(home: str, project: Project, session: Session, clock: Clock) -> Session:
     """Fold in the state of the session's pull request as it is at this moment. Raises Unknown."""
     pull = _look(home, project, session, clock)
-    rules = projects.rules(project)
-
-    def change(fresh: Session) -> None:
-        facts.fold_pull(fresh, pull, clock)
-        conditions.evaluate(fresh, rules, clock)
-
-    return sessions.update(home, session, change, clock)
+    return sessions.update(home, session, lambda fresh: _take_in(fresh, project, pull, clock), clock)
 
 
 def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
@@ -78,32 +73,33 @@ def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
     return found[session["id"]]
 
 
-def _intent(id: str, head: str, clock: Clock) -> dict[str, Any]:
-    return {"id": id, "fingerprint": conditions.digest(head), "action": "auto-merge", "at": clock.iso, "items": [head]}
+def _take_in(record: Session, project: Project, pull: Any, clock: Clock) -> None:
+    facts.fold_pull(record, pull, clock)
+    conditions.evaluate(record, projects.rules(project), clock)
 
 
-def _begin(record: Session, intent: Mapping[str, Any], doing: Mapping[str, Any]) -> list[dict[str, Any]]:
-    record["doing"] = dict(doing)
+def _begin(record: Session, doing: dict[str, Any]) -> list[dict[str, Any]]:
+    record["doing"] = doing
     if KEY in record["conditions"]:
-        record["conditions"][KEY].update(intent=dict(intent), result=None, waiting_for=None)
+        record["conditions"][KEY].update(intent=_intent(doing), result=None, waiting_for=None)
     return [{"type": "reaction_triggered", "reaction_key": KEY, "action": "auto-merge"}]
 
 
-def _carry_out(home: str, project: Project, record: Session, clock: Clock) -> Session:
-    doing = record["doing"]
-    scm = plugins.load("scm", config.setting(project, "scm"))
-    try:
-        with effects.effect("merge.merge"):
-            scm.merge(home, project, record, doing["plan"])
-    except Unknown:
-        raise  # the intent stays, and the next run asks whether it happened
-    except AoError as error:
-        _finish(home, project, record, clock, doing["head_sha"], str(error), doing["id"])
-        raise
-    return _finish(home, project, record, clock, doing["head_sha"], "", doing["id"])
+def _intent(doing: dict[str, Any]) -> dict[str, Any]:
+    head = doing["head_sha"]
+    fingerprint = conditions.digest(head)
+    return {"id": doing["id"], "fingerprint": fingerprint, "action": "auto-merge", "at": doing["at"], "items": [head]}
 
 
-def _finish(home: str, project: Project, record: Session, clock: Clock, head: str, error: str, id: str) -> Session:
+def _withdraw(record: Session, doing: dict[str, Any]) -> None:
+    """Take the intent back: nothing was merged."""
+    record["doing"] = None
+    condition = record["conditions"].get(KEY) or {}
+    if (condition.get("intent") or {}).get("id") == doing["id"]:
+        condition.update(intent=None, result=None)
+
+
+def _finish(home: str, project: Project, record: Session, doing: dict[str, Any], error: str, clock: Clock) -> Session:
     """Save how it ended; after a success with what the forge says now."""
     try:
         pull = None if error else _look(home, project, record, clock)
@@ -112,14 +108,13 @@ def _finish(home: str, project: Project, record: Session, clock: Clock, head: st
 
     def change(fresh: Session) -> None:
         fresh["doing"] = None
-        fresh["merge_failure"] = {"head_sha": head, "error": error, "at": clock.iso} if error else None
+        failure = {"head_sha": doing["head_sha"], "error": error, "at": clock.iso}
+        fresh["merge_failure"] = failure if error else None
         condition = fresh["conditions"].get(KEY)
         if condition:
-            if (condition.get("intent") or {}).get("id") != id:
-                condition["intent"] = _intent(id, head, clock)
+            condition["intent"] = _intent(doing)
             conditions.record_result(fresh, KEY, clock, error)
         if pull:
-            facts.fold_pull(fresh, pull, clock)
-            conditions.evaluate(fresh, projects.rules(project), clock)
+            _take_in(fresh, project, pull, clock)
 
     return sessions.update(home, record, change, clock)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lib import render
 from lib.config import Project, setting
+from lib.errors import AoError
 from lib.scm import Comment, Failure
 from lib.tracker import Issue
 
@@ -77,6 +78,11 @@ def merge_conflicts(project: Project, session: Mapping[str, Any], message: str |
     return _fill("merge-conflicts", project, session, message=message)
 
 
+def claimed(project: Project, session: Mapping[str, Any], pull: Mapping[str, Any]) -> str:
+    """What a session is told that takes over a pull request."""
+    return _fill("claimed", project, {**session, "pr": pull}, url=_word(pull["url"]))
+
+
 def agent_idle(project: Project, session: Mapping[str, Any], message: str | None, open_pr: str) -> str:
     return _fill("agent-idle", project, session, message=message, open_pr=open_pr)
 
@@ -88,13 +94,13 @@ def signed(text: str, id: str) -> str:
 
 def rules(project: Project) -> str:
     """The project's own rules: the setting and the file."""
-    import os
-
-    texts = [str(setting(project, "rules"))]
-    file = setting(project, "rules_file")
-    if file:
-        with open(os.path.join(project.path, file), encoding="utf-8", errors="replace") as opened:
-            texts.append(opened.read())
+    texts, file = [str(setting(project, "rules"))], setting(project, "rules_file")
+    try:
+        if file:
+            with open(file, encoding="utf-8", errors="replace") as opened:
+                texts.append(opened.read())
+    except OSError as error:
+        raise AoError(f"cannot read '{file}': {error.strerror}; see: rules_file") from error
     return "\n".join(text.strip() for text in texts if text.strip())
 
 

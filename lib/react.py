@@ -203,7 +203,7 @@ class Round:
         method = self._reaction(key).get("merge_method") or config.setting(self.project, "merge.method")
         self._note("auto-merge", key)
         try:
-            merge.attempt(self.home, self.project, self.session, method, "", "g" + deliver.new_id()[1:], self.clock)
+            merge.attempt(self.home, self.project, self.session, method, "", self.clock)
         except Unknown:
             raise
         except AoError as error:

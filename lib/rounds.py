@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lib import fleet, loop, observe, paths, react, store
+from lib.clock import Clock
 from lib.errors import Busy
 
 Found = list[dict[str, Any]]
@@ -16,27 +19,24 @@ Found = list[dict[str, Any]]
 
 def look(home: str, only: str | None = None) -> Found:
     """Look once; returns what could not be looked at: [{session_id, project_id, message}]."""
-    try:
-        with store.lock(paths.lock(home, "tick"), patience=0):
-            started = time.monotonic()
-            clock = loop.look(home)
-            problems = observe.run(home, clock, only)
-            loop.note(home, "tick", clock, time.monotonic() - started, len(problems))
-            return problems
-    except Busy:
-        return []
+    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only))
 
 
 def act(home: str, only: str | None = None) -> Found:
     """Act once, unless the fleet is paused; returns what was done: [{session_id, project_id, reaction_key, action}]."""
     if loop.read(home).get("paused_at"):
         return []
-    try:
-        with store.lock(paths.lock(home, "react"), patience=0):
-            started = time.monotonic()
-            clock = loop.clock(home)
-            done = react.run(home, clock, only) + fleet.tell(home, clock, only)
-            loop.note(home, "react", clock, time.monotonic() - started, sum("error" in one for one in done))
-            return done
-    except Busy:
-        return []
+    return _alone(home, "react", loop.clock, lambda clock: react.run(home, clock, only) + fleet.tell(home, clock, only))
+
+
+def _alone(home: str, what: str, start: Callable[[str], Clock], work: Callable[[Clock], Found]) -> Found:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(store.lock(paths.lock(home, what), patience=0))
+        except Busy:
+            return []
+        clock, started = start(home), time.monotonic()
+        found = work(clock)
+        errors = sum("error" in one or "message" in one for one in found)
+        loop.note(home, what, clock, time.monotonic() - started, errors)
+        return found

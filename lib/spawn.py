@@ -7,13 +7,15 @@ effect lock is held from before the record appears until the agent runs. A failu
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import deliver, effects, git, launch, paths, plugins, proc, prompts, sessions, status, store
+from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, render, sessions, status, store
+from lib.agent import Launch
 from lib.clock import Clock
 from lib.config import Project, setting
 from lib.errors import AoError
@@ -40,16 +42,16 @@ SLUG = 40  # characters
 
 
 class Request(NamedTuple):
-    """What somebody wants to have worked on."""
+    """What somebody wants to have worked on: an issue, a task, an open pull request, or several of these together."""
 
     project: Project
     issue: Issue | None = None
     task: str | None = None
+    pull: Mapping[str, Any] | None = None  # from `claimable`
     agent: str | None = None
     model: str | None = None
     runtime: str | None = None
     template: str = "task"
-    note: str | None = None  # said beside the issue
     has_prompt: bool = True
     force: bool = False
     spawned_by: str | None = None
@@ -61,229 +63,293 @@ class Refused(AoError):
 
 def run(home: str, request: Request, clock: Clock, tell: Callable[[str], None]) -> Session:
     """Spawn a session and return its record. Raises Refused or AoError, and leaves nothing behind then."""
-    project = request.project
-    base_branch, base_sha = base(home, project, tell)
-    record = _draft(request, base_branch, base_sha, clock)
+    record = _draft(home, request, clock)
     with contextlib.ExitStack() as held:
         _reserve(home, request, record, held, clock)
         try:
             return _build(home, request, record, clock)
         except BaseException as error:
-            roll_back(home, project, record)
-            sessions.remove(home, record)
-            _log_failure(home, request, record, error, clock)
+            _undo(home, request, record, tell)
+            what = {"type": "spawn_failed", "project_id": request.project.id, "session_id": record["id"]}
+            message = str(error) or type(error).__name__
+            events.append(home, clock, [{**what, "issue_id": record["issue_id"], "message": message}])
             raise
 
 
 def preview(home: str, request: Request, clock: Clock) -> dict[str, Any]:
-    """What `run` would do, with nothing done but a look at the repository."""
-    base_branch, base_sha = base(home, request.project, lambda text: None, fetch=False)
-    record = _draft(request, base_branch, base_sha, clock)
-    with store.lock(paths.project(home, request.project.id)):
-        _check_free(home, request)
-        _name(home, request, record, _next_number(home, request.project))
-    _choose_branch(request, record)
-    prompt = _prompt(request, record)
-    found = plugins.load("agent", record["agent"]).launch(request.project, record, prompt)
+    """What `run` would do, with nothing done."""
+    project, record = request.project, _draft(home, request, clock)
+    taken = _branches(project) | _check_free(home, request)
+    next(n for n in itertools.count(_next_number(home, project)) if _name(home, request, record, n, taken))
+    text = _prompt(request, record)
+    found = plugins.load("agent", record["agent"]).launch(project, record, text)
     return {
-        "id": record["id"],
-        "branch": record["branch"],
-        "base_branch": base_branch,
-        "base_sha": base_sha,
-        "workspace_path": record["workspace_path"],
-        "symlinks": setting(request.project, "symlinks"),
-        "post_create": setting(request.project, "post_create"),
+        **{key: record[key] for key in ("id", "branch", "base_branch", "base_sha", "workspace_path")},
+        "symlinks": setting(project, "symlinks"),
+        "post_create": setting(project, "post_create"),
         "argv": found.argv,
-        "sent": None if found.has_prompt else prompt,
+        "sent": None if found.has_prompt else text,
     }
 
 
-def base(home: str, project: Project, tell: Callable[[str], None], fetch: bool = True) -> tuple[str, str]:
-    """The branch that work starts from and its newest commit; the remote's when that is ahead of the local one."""
-    if not os.path.isdir(project.path) or git.run(project.path, "rev-parse", "--git-dir").code:
-        raise AoError(f"cannot use '{project.path}' for project '{project.id}': it is not a git repository")
-    branch = setting(project, "default_branch") or git.default_branch(project.path)
+def refresh(project: Project, tell: Callable[[str], None]) -> None:
+    """Fetch what is new at the remote, where there is one. One that does not answer is said, and keeps nobody."""
+    if "origin" not in git.remotes(project.path):
+        return
+    try:  # not under the repository's lock: a remote that hangs would hold up everybody else
+        result = git.run(project.path, "fetch", "--quiet", "origin", limit="git-network")
+        why = git.reason(result) if result.code else ""
+    except AoError as error:
+        why = str(error)
+    if why:
+        tell(f"could not fetch from 'origin': {why}; starting from what is here")
+
+
+def base(project: Project) -> tuple[str, str]:
+    """The branch that work starts from and its newest commit that is known here."""
+    folder = project.path
+    if not os.path.isdir(folder) or git.run(folder, "rev-parse", "--git-dir").code:
+        raise AoError(f"cannot use '{folder}' for project '{project.id}': it is not a git repository")
+    branch = setting(project, "default_branch") or git.default_branch(folder)
     if not branch:
-        raise AoError(f"cannot find a branch to start from in '{project.path}': it has no commits; make the first one")
-    remote = "origin" if "origin" in git.remotes(project.path) else ""
-    if remote and fetch:
-        with git.changing(home, project.path):
-            result = git.run(project.path, "fetch", "--quiet", remote, limit="git-network")
-        if result.code:
-            tell(f"could not fetch from '{remote}': {git.reason(result)}; starting from what is here")
-    local = git.commit(project.path, f"refs/heads/{branch}")
-    there = git.commit(project.path, f"refs/remotes/{remote}/{branch}") if remote else None
-    if not local and not there:
-        raise AoError(f"cannot start from '{branch}' in '{project.path}': there is no such branch; see: default_branch")
-    if local and there:
-        is_ahead = git.contains(project.path, there, local)
-        return branch, there if is_ahead or setting(project, "scm") != "local" else local
-    return branch, str(local or there)
+        raise AoError(f"cannot find a branch to start from in '{folder}': it has no commits; make the first one")
+    here, there = git.commit(folder, f"refs/heads/{branch}"), git.commit(folder, f"refs/remotes/origin/{branch}")
+    if not here and not there:
+        raise AoError(f"cannot start from '{branch}' in '{folder}': there is no such branch; see: default_branch")
+    if here and there and setting(project, "scm") == "local" and not git.contains(folder, there, here):
+        return branch, here  # what the local forge merged is here first
+    return branch, str(there or here)
+
+
+def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping[str, Any]:
+    """The open pull request of that number, for session `id` to take over. Raises Refused when a live one has it."""
+    scm = plugins.load("scm", setting(project, "scm"))
+    pull: Mapping[str, Any] = scm.pull(home, project, {"id": "", "claimed_pr_number": number})
+    if pull["state"] != "open" or pull["from_fork"]:
+        why = "its branch is in another repository" if pull["from_fork"] else f"it is {pull['state']}"
+        raise AoError(f"cannot take over pull request '{number}': {why}")
+    for other in _live(home, project):
+        if other.get("claimed_pr_number") == number and other["id"] != id:
+            raise Refused(f"pull request {number} has a session already: {other['id']} ({other['status']})")
+    return pull
+
+
+def furnish(home: str, project: Project, record: Session) -> None:
+    """Make a new worktree fit to work in: the project's links and set-up commands."""
+    for name in setting(project, "symlinks"):
+        _link(project.path, record["workspace_path"], name)
+    with effects.effect("spawn.post-create"):
+        _post_create(home, project, record)
+
+
+def equip(
+    home: str, project: Project, record: Session, resumed: Launch | None, text: str | None, clock: Clock
+) -> list[deliver.Message]:
+    """Write the launcher's file for an agent that goes on as `resumed` or starts with `text`.
+
+    Returns the messages that are to be delivered to it: [] when it starts with its text.
+    """
+    agent = plugins.load("agent", record["agent"])
+    agent.prepare(project, record)
+    words = launch.shortened(home, record, text, "task") if text else None
+    found = resumed or agent.launch(project, record, words)
+    launch.prepare(home, project, record, found)
+    return [] if found.has_prompt or not text else [deliver.message(text, "ao", clock)]
 
 
 def roll_back(home: str, project: Project, record: Session) -> None:
     """Undo a spawn that did not finish: terminal, worktree, branch, launcher's files. Absent is success."""
     plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
-    doing = record.get("doing") or {}
-    if doing.get("branch"):
-        plugins.load("workspace", record["workspace"]).remove(home, project, record["workspace_path"])
-        with git.changing(home, project.path):  # only if nothing was committed on it
-            ref = f"refs/heads/{doing['branch']}"
-            git.run(project.path, "update-ref", "-d", ref, record["base_sha"], limit="git-write")
+    plugins.load("workspace", record["workspace"]).remove(home, project, record["workspace_path"])
+    if record["branch"] and not record["claimed_pr_number"] and os.path.isdir(project.path):
+        with git.changing(home, project.path):  # only as it was made: without a commit, and in nobody's checkout
+            if record["branch"] not in git.checkouts(project.path):
+                ref = git.HEADS + record["branch"]
+                git.run(project.path, "update-ref", "-d", ref, record["base_sha"], limit="git-write")
     launch.forget(home, record)
 
 
 def adopt(record: Session) -> None:
-    """Finish a spawn whose process died after the agent was started."""
+    """Finish a spawn whose agent was started."""
     record["doing"] = None
 
 
-def _draft(request: Request, base_branch: str, base_sha: str, clock: Clock) -> Session:
-    project, issue = request.project, request.issue
+def _draft(home: str, request: Request, clock: Clock) -> Session:
+    """The record without what depends on its number. AoError for whatever can be known to fail beforehand."""
+    project, issue, pull = request.project, request.issue, request.pull
     record = sessions.blank("", project.id, clock)
-    config = {"model": setting(project, "agent_config.model")}
-    if request.model:
-        config["model"] = request.model
+    base_branch, base_sha = base(project)
+    if pull:
+        base_branch = pull["base_branch"]
+        base_sha = git.merge_base(project.path, base_sha, pull["head_sha"]) or base_sha
     record.update(
         agent=request.agent or setting(project, "agent"),
-        agent_config=config,
-        task=request.task,
+        agent_config={"model": request.model or setting(project, "agent_config.model")},
+        task=render.harmless(request.task) if request.task else None,
         issue_id=issue.id if issue else None,
         issue_url=issue.url if issue else None,
         issue_title=issue.title if issue else None,
+        branch=pull["branch"] if pull else None,
         base_branch=base_branch,
         base_sha=base_sha,
+        claimed_pr_number=pull["number"] if pull else None,
+        claimed_pr_url=pull["url"] if pull else None,
         workspace=setting(project, "workspace"),
         runtime=request.runtime or setting(project, "runtime"),
         spawned_by=request.spawned_by,
         config_path=project.source,
     )
-    for slot in ("agent", "workspace", "runtime"):
+    for slot in ("agent", "workspace"):
         plugins.load(slot, record[slot])
+    plugins.load("runtime", record["runtime"]).look(home)  # one that cannot be asked could not be tidied up either
     return record
 
 
 def _reserve(home: str, request: Request, record: Session, held: contextlib.ExitStack, clock: Clock) -> None:
     """Take the next id and create the record, under the project's lock; `held` gets the session's effect lock."""
-    path = paths.project(home, request.project.id)
+    path, project = paths.project(home, request.project.id), request.project
+    taken = _branches(project)
     with store.lock(path):
-        _check_free(home, request)
-        number = _next_number(home, request.project)
-        while True:
-            _name(home, request, record, number)
-            record["doing"] = {"effect": "spawn", "at": clock.iso, "branch": None}
+        taken |= _check_free(home, request)
+        for number in itertools.count(_next_number(home, project)):
+            if not _name(home, request, record, number, taken):
+                continue
+            record["doing"] = {"effect": "spawn", "at": clock.iso}
             held.enter_context(effects.hold(home, record))
             with effects.effect("spawn.record"):
                 if sessions.create(home, record, clock):
                     break
             held.close()
-            number += 1
-        facts = store.read(path) or {}
-        store.write(path, {**facts, "next_number": number + 1})
+        store.write(path, {**(store.read(path) or {}), "next_number": number + 1})
 
 
-def _check_free(home: str, request: Request) -> None:
-    live = [one for one in sessions.everything(home, request.project.id).records if status.is_live(one)]
+def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:
+    try:
+        roll_back(home, request.project, record)
+        sessions.remove(home, record)
+    except AoError as error:  # the record stays with its intent, so that the next tick undoes the rest
+        tell(f"could not undo all of '{record['id']}': {error}; what is left goes with the next ao-tick")
+
+
+def _live(home: str, project: Project) -> list[Session]:
+    return [one for one in sessions.everything(home, project.id).records if status.is_live(one)]
+
+
+def _check_free(home: str, request: Request) -> set[str]:
+    """Raise Refused when this request must not be; returns the branches of live sessions."""
+    live = _live(home, request.project)
     workers = [one for one in live if one.get("role") == "worker"]
-    if request.force:
-        return
-    for other in workers:
-        if request.issue and other.get("issue_id") == request.issue.id:
-            raise Refused(f"issue {request.issue.id} has a session already: {other['id']} ({other['status']})")
     most = setting(request.project, "max_sessions")
-    if most is not None and len(workers) >= most:
+    for other in workers:
+        if request.issue and other.get("issue_id") == request.issue.id and not request.force:
+            raise Refused(f"issue {request.issue.id} has a session already: {other['id']} ({other['status']})")
+    if most is not None and len(workers) >= most and not request.force:
         raise Refused(f"project '{request.project.id}' has {len(workers)} sessions, and max_sessions is {most}")
+    return {str(one["branch"]).lower() for one in live}
 
 
 def _next_number(home: str, project: Project) -> int:
     return int((store.read(paths.project(home, project.id)) or {}).get("next_number") or 1)
 
 
-def _name(home: str, request: Request, record: Session, number: int) -> None:
+def _name(home: str, request: Request, record: Session, number: int, taken: set[str]) -> bool:
+    """Name everything after a number; False when something lies where its worktree would be."""
     record["id"] = record["runtime_handle"] = f"{setting(request.project, 'prefix')}-{number}"
     record["workspace_path"] = paths.worktree(home, request.project.id, record["id"])
+    if not request.pull:
+        record["branch"] = _new_branch(request, record, taken)
+    return not os.path.lexists(record["workspace_path"])
 
 
 def _build(home: str, request: Request, record: Session, clock: Clock) -> Session:
-    project = request.project
-    workspace = plugins.load("workspace", record["workspace"])
-    _choose_branch(request, record)
-    record["doing"]["branch"] = record["branch"]
-    fields = {"branch": record["branch"], "doing": record["doing"]}
-    sessions.update(home, record, lambda fresh: fresh.update(fields), clock)
+    project, workspace = request.project, plugins.load("workspace", record["workspace"])
     with effects.effect("spawn.worktree"):
-        workspace.create(home, project, record["id"], record["branch"], record["base_sha"])
-    _link(project, record["workspace_path"])
-    with effects.effect("spawn.post-create"):
-        _post_create(home, project, record)
-    prompt = _prompt(request, record) if request.has_prompt else None
-    agent = plugins.load("agent", record["agent"])
-    agent.prepare(project, record)
-    found = agent.launch(project, record, prompt)
-    if prompt and not found.has_prompt:
-        first = deliver.message(prompt, "ao", clock)
-        sessions.update(home, record, lambda fresh: fresh["inbox"].insert(0, first), clock)
-    launch.prepare(home, project, record, found)
+        if request.pull:
+            workspace.reopen(home, project, record["id"], record["branch"])
+        else:
+            workspace.create(home, project, record["id"], record["branch"], record["base_sha"])
+    furnish(home, project, record)
+    messages = equip(home, project, record, None, _prompt(request, record), clock)
+    if request.pull:
+        plugins.load("scm", setting(project, "scm")).take_over(home, project, record, request.pull["number"])
+    if messages:
+        sessions.update(home, record, lambda fresh: fresh["inbox"].extend(messages), clock)
     with effects.effect("spawn.pane"):
         launch.start(home, record)
     with effects.effect("spawn.inbox"):
         return sessions.update(home, record, adopt, clock)
 
 
-def _prompt(request: Request, record: Session) -> str:
-    rules = "\n".join(text for text in (request.note, prompts.rules(request.project)) if text)
+def _prompt(request: Request, record: Session) -> str | None:
+    if not request.has_prompt:
+        return None
+    parts = [
+        prompts.claimed(request.project, record, request.pull) if request.pull else "",
+        prompts.rules(request.project),
+    ]
+    rules = "\n".join(part for part in parts if part)
     return prompts.task(request.project, record, request.issue, rules, OPEN_PR, request.template)
 
 
-def _choose_branch(request: Request, record: Session) -> None:
+def _branches(project: Project) -> set[str]:
+    """Every branch here or at a remote, in lower case: some file systems cannot keep `Fix` and `fix` apart."""
+    refs = git.out(project.path, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").splitlines()
+    return {re.sub("^refs/(heads|remotes/[^/]+)/", "", ref).lower() for ref in refs}
+
+
+def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
     """`<type>/<issue>-<slug>`, made unique: an existing branch is never taken over."""
-    project, issue = request.project, request.issue
+    issue, namespace = request.issue, setting(request.project, "branch_namespace")
     title = issue.title if issue else str(request.task or "task")
     words = [*(issue.labels if issue else ()), *re.findall(r"[a-z]+", title.lower())]
     kind = next((TYPES[word.lower()] for word in words if word.lower() in TYPES), "feat")
-    slug = _slug(title)
-    name = f"{issue.id.lstrip('0') or '0'}-{slug}".strip("-") if issue else slug or record["id"]
-    namespace = setting(project, "branch_namespace")
+    parts = [_slug(issue.id.lstrip("0") or "0") if issue else "", _slug(title)]
+    name = "-".join(part for part in parts if part) or record["id"]
     wanted = "/".join(part for part in (namespace, kind, name) if part)
-    refs = git.out(project.path, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").splitlines()
-    taken = {re.sub("^refs/(heads|remotes/[^/]+)/", "", ref).lower() for ref in refs}
-    branch, count = wanted, 1
-    while branch.lower() in taken:
-        count += 1
-        branch = f"{wanted}-{count}"
-    record["branch"] = branch
+    folders = [wanted[:place] for place, char in enumerate(wanted) if char == "/"]
+    if any(folder.lower() in taken for folder in folders):
+        wanted = wanted.replace("/", "-")  # a branch `docs` leaves no room for `docs/12-typo`
+    candidates = itertools.chain([wanted], (f"{wanted}-{count}" for count in itertools.count(2)))
+    return next(name for name in candidates if not _is_taken(name.lower(), taken))
 
 
-def _slug(title: str) -> str:
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+def _is_taken(name: str, taken: set[str]) -> bool:
+    return name in taken or any(other.startswith(name + "/") for other in taken)
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain))
     return words[:SLUG].rsplit("-", 1)[0] if len(words) > SLUG else words
 
 
-def _link(project: Project, path: str) -> None:
-    """Link what the repository keeps outside of git (.env, node_modules) into a new worktree."""
-    for name in setting(project, "symlinks"):
-        source, target = os.path.join(project.path, name), os.path.join(path, name)
-        if os.path.relpath(target, path).startswith("..") or os.path.isabs(name):
-            raise AoError(f"cannot link '{name}': it is outside of the repository; see: symlinks")
-        if os.path.exists(source) and not os.path.lexists(target):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+def _link(repository: str, path: str, name: str) -> None:
+    """Link what the repository keeps outside of git (.env, node_modules) into a worktree; what is there stays."""
+    source, target = os.path.join(repository, name), os.path.join(path, name)
+    folder = os.path.realpath(os.path.dirname(os.path.normpath(target)))
+    if not (folder + "/").startswith(os.path.realpath(path) + "/"):
+        raise AoError(f"cannot link '{name}': that is outside of the worktree; see: symlinks")
+    if os.path.exists(source) and not os.path.lexists(target):
+        try:
+            os.makedirs(folder, exist_ok=True)
             os.symlink(source, target)
+        except OSError as error:
+            raise AoError(f"cannot link '{name}' into '{path}': {error.strerror}") from error
 
 
-def _post_create(home: str, project: Project, record: Mapping[str, Any]) -> None:
+def _post_create(home: str, project: Project, record: Session) -> None:
     """Run the project's set-up commands, which are its own configuration, and keep what they print."""
     path = paths.log(home, project.id, f"{record['id']}.setup.log")
+    environment = launch.environment(home, project, record)
     for command in setting(project, "post_create"):
+        argv = ["sh", "-c", command]
         with open(path, "ab") as file:
-            result = proc.run("post-create", ["sh", "-c", command], cwd=record["workspace_path"], output=file.fileno())
-        if result.code:
-            raise AoError(f"post_create command '{command}' failed with exit code {result.code}; see: {path}")
-
-
-def _log_failure(home: str, request: Request, record: Session, error: BaseException, clock: Clock) -> None:
-    from lib import events
-
-    what = {"type": "spawn_failed", "project_id": request.project.id, "session_id": record["id"]}
-    issue = request.issue.id if request.issue else None
-    events.append(home, clock, [{**what, "issue_id": issue, "message": str(error) or type(error).__name__}])
+            try:
+                code = proc.run(
+                    "post-create", argv, cwd=record["workspace_path"], env=environment, output=file.fileno()
+                ).code
+                why = f"failed with exit code {code}" if code else ""
+            except proc.TimedOut:
+                why = f"did not end within {proc.LIMITS['post-create']:g} s"
+        if why:
+            raise AoError(f"cannot set up '{record['id']}': '{command}' {why}; see: {path}")

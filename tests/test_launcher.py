@@ -138,12 +138,15 @@ def test_the_agent_starts_with_no_signal_ignored(home):
     assert [sign for sign in signal.valid_signals() if ignored >> (sign - 1) & 1] == []
 
 
-def test_a_launcher_that_is_asked_to_end_asks_the_agent(home):
-    path = launch(home, "app-1", ["sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done"])
-    of_agent(home)
-    until(lambda: "running" in tmux.screen(home, "app-1"), "the agent")
+def test_a_launcher_that_is_asked_to_end_asks_the_agent_and_leaves_no_exit_code(home, tmp_path):
+    """As in a shutdown: the agent has not ended by itself, and is one to bring back."""
+    asked = tmp_path / "asked"
+    script = f"trap 'touch {asked}; exit 9' TERM; echo set; while :; do sleep 0.05; done"
+    path = launch(home, "app-1", ["sh", "-c", script])
+    until(lambda: "\nset" in tmux.screen(home, "app-1"), "the agent")
     os.kill(tmux.look(home)["app-1"].pid, signal.SIGTERM)
-    assert left(path)["code"] in (9, 143)  # 143 when it came before the trap
+    until(lambda: tmux.look(home) == {}, "the end of the terminal")
+    assert asked.exists() and not os.path.exists(launcher.exit_file(path))
 
 
 def test_no_agent_goes_on_without_its_terminal(home, tmp_path):
@@ -155,7 +158,7 @@ def test_no_agent_goes_on_without_its_terminal(home, tmp_path):
     agent = of_agent(home)
     os.kill(int(tmux._tmux(home, "display-message", "-p", "#{pid}")), signal.SIGKILL)
     until(lambda: not runs(agent), "the end of the agent")
-    assert left(path)["code"] == 137
+    assert not os.path.exists(launcher.exit_file(path))
 
 
 def test_the_launcher_starts_about_as_fast_as_python():

@@ -76,8 +76,15 @@ class Scm(Protocol):
     # Whether a planned merge has happened. Raises Unknown.
     def is_merged(self, home: str, project: Project, session: Session, plan: Mapping[str, str]) -> bool: ...
 
-    # Delete a merged branch if it still is what was merged; whether it is gone. Absent is success.
+    # Delete a merged branch where `merge.delete_branch` says so, if it still is what was merged and nobody has it
+    # checked out; whether it is gone. Absent is success.
     def delete_branch(self, home: str, project: Project, branch: str, merged_sha: str) -> bool: ...
+
+    # The session's pull request as it was last seen. AoError when there is none.
+    def pull(self, home: str, project: Project, session: Session) -> Pull: ...
+
+    # Make an open pull request the session's own work, with its branch in the repository.
+    def take_over(self, home: str, project: Project, session: Session, number: int) -> Pull: ...
 
     # Whether ao has to run checks for this pull request itself (ao-ci), because its forge runs none.
     def ci_wanted(self, pull: Pull, project: Project) -> bool: ...

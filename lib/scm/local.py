@@ -223,6 +223,17 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     return _edit(home, project, session, change)
 
 
+def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
+    """Make an open pull request the work of another session."""
+
+    def change(fields: _pulls.Record) -> None:
+        if fields["state"] != "open":
+            raise AoError(f"cannot take over pull request '{number}': it is {fields['state']}")
+        fields["session"] = session["id"]
+
+    return facts(home, project, _pulls.change(home, project.id, number, change))
+
+
 def review(
     home: str,
     project: Project,

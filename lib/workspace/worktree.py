@@ -87,6 +87,18 @@ def remove(home: str, project: Project, path: str) -> int:
     return freed
 
 
+def switch(home: str, project: Project, path: str, branch: str) -> None:
+    """Check out another existing branch. AoError when the worktree is dirty, or the branch checked out elsewhere."""
+    found = state(home, project, path)
+    if not found.exists or found.dirty:
+        why = "it has changes that are not committed" if found.exists else "it is gone"
+        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {why}")
+    with git.changing(home, project.path):
+        result = git.run(path, "switch", "--quiet", "--no-guess", "--end-of-options", branch, limit="git-write")
+    if result.code:
+        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {git.reason(result)}")
+
+
 def head(path: str) -> tuple[str, str] | None:
     """(branch, or "" when detached; head SHA), read from git's files; None when the worktree is gone."""
     return git.head(path)
