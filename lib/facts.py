@@ -164,9 +164,10 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         return
     if old.get("number") != pull["number"]:
         old = {}
-    new = {**pull, **_kept_facts(old, pull, clock), "unknown_since": None}
+    new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    record["pr"] = {**new, "observed_at": clock.iso if differs else old["observed_at"], "blockers": old.get("blockers")}
+    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 
 
@@ -175,7 +176,7 @@ def _kept_facts(old: Mapping[str, Any], pull: Mapping[str, Any], clock: Clock) -
     same_head = old.get("head_sha") == pull["head_sha"]
     is_red = any(check["status"] == "failed" for check in pull["ci_checks"])
     red_since = (old.get("red_since") if same_head else None) or clock.iso
-    names = {check["name"] for check in old.get("ci_checks") or ()} | set(old.get("expected_checks") or ())
+    names = {check["name"] for check in pull["ci_checks"]} | set(old.get("expected_checks") or ())
     return {
         "head_seen_at": pull.get("head_seen_at") or (old.get("head_seen_at") if same_head else None) or clock.iso,
         "red_since": red_since if is_red else None,
