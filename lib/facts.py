@@ -176,7 +176,7 @@ def _kept_facts(old: Mapping[str, Any], pull: Mapping[str, Any], clock: Clock) -
     same_head = old.get("head_sha") == pull["head_sha"]
     is_red = any(check["status"] == "failed" for check in pull["ci_checks"])
     red_since = (old.get("red_since") if same_head else None) or clock.iso
-    names = {check["name"] for check in old.get("ci_checks") or ()} | set(old.get("expected_checks") or ())
+    names = {check["name"] for check in pull["ci_checks"]} | set(old.get("expected_checks") or ())
     return {
         "head_seen_at": pull.get("head_seen_at") or (old.get("head_seen_at") if same_head else None) or clock.iso,
         "red_since": red_since if is_red else None,
