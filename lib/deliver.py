@@ -159,9 +159,11 @@ def _obstacle(line: Line, found: Message) -> str:
         return f"the session is parked ({line.session['hold'].get('reason')})"
     if line.pane is None:
         return "its agent does not run; see: ao-restore"
-    why, screen = _person(line.pane), line.screen()
-    if why or (found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input"):
-        return why
+    if _person(line.pane):
+        return _person(line.pane)
+    screen = line.screen()
+    if found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input":
+        return ""
     return str(line.agent.obstacle(line.project, screen))
 
 
