@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from lib import config, deliver, events, observe, sessions
+from lib import conditions, config, deliver, events, fleet, observe, projects, react, sessions
 from lib.clock import Clock
 from lib.config import Project
 from lib.runtime import tmux
@@ -87,3 +87,37 @@ def look(home: str, seconds: float = 0.0) -> list[dict[str, Any]]:
 
 def logged_events(home: str, *types: str) -> list[dict[str, Any]]:
     return [event for event in events.read(home) if not types or event["type"] in types]
+
+
+def change(home: str, id: str = "shop-1", seconds: float = 0.0, **facts: Any) -> dict[str, Any]:
+    """Record facts as a look does, with all that follows from them."""
+    session = sessions.find(home, id)
+    rules = projects.rules(projects.Settings().project(session))
+
+    def fold(fresh: dict[str, Any]) -> None:
+        fresh.update(facts)
+        conditions.evaluate(fresh, rules, clock(seconds))
+
+    return sessions.update(home, session, fold, clock(seconds))
+
+
+def confirm(home: str, id: str = "shop-1", seconds: float = 0.0, state: str = "confirmed") -> None:
+    """Let the agent have everything that is in its inbox, or lose it."""
+    inbox = [{**one, "state": state} for one in sessions.find(home, id)["inbox"] if one["state"] != "confirmed"]
+    change(home, id, seconds, inbox=inbox)
+
+
+def act(home: str, seconds: float = 0.0) -> list[str]:
+    """One round of acting: what was done, as `shop-1 ci-failed send-to-agent`."""
+    done = react.run(home, clock(seconds)) + fleet.tell(home, clock(seconds))
+    words = [(one["session_id"], one.get("reaction_key"), one.get("action"), one.get("error")) for one in done]
+    return [" ".join(word for word in line if word) for line in words]
+
+
+def told(home: str) -> list[str]:
+    """What people were told, a line each."""
+    path = os.path.join(home, "logs", "notifications.log")
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return file.read().splitlines()
