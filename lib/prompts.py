@@ -48,8 +48,8 @@ def ci_failed(project: Project, session: Mapping[str, Any], failures: Sequence[F
         share = left // (len(failures) - number)  # what the shorter ones before it did not need
         log = _cut(render.harmless(failure.log).strip("\n"), share, keep_end=True)
         left -= min(share, len(log.encode("utf-8")))
-        names = [_word(text) for text in (failure.name, failure.url, failure.step)]
-        told.append(Failure(*names, fence(f"log of {failure.name}", log)))
+        name, url, step = (_word(text) for text in (failure.name, failure.url, failure.step))
+        told.append(Failure(name, url, step, fence(f"log of {name}", log)))
     return _fill("ci-failed", project, session, failures=told, message=message)
 
 
