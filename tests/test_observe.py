@@ -298,3 +298,24 @@ def test_a_long_silent_run_is_not_stuck(home):
     for minutes in range(0, 60, 9):
         look(home, minutes * MINUTE)
     assert (find(home)["activity"], find(home)["status"]) == ("active", "working")
+
+
+def test_a_question_in_the_middle_of_a_turn_stays_until_it_was_answered(home):
+    """F16"""
+    configure(home)
+    record(home)
+    agent(home, "shop-1")
+    look(home)
+    report(home, f"{clock(1).now:.3f}\treport\twaiting_input\twhich port?\n")
+    sessions.update(home, find(home), lambda fresh: fresh.update(screen={"activity": "active"}), clock(1))
+    for screen, activity in (("active", "waiting_input"), ("ready", "waiting_input"), ("active", "active")):
+        shows(home, screen)
+        assert find(home)["activity"] == activity
+
+
+def shows(home: str, activity: str) -> None:
+    """A look that finds this on the screen and folds in the reports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "read", lambda project, screen: command.Reading(activity))
+        os.unlink(paths.cache(home, "looks"))
+        look(home, 2)
