@@ -197,15 +197,13 @@ def test_a_draft_is_not_written_over(home, project):
 
 
 @pytest.mark.parametrize(
-    ("pane", "why"),
-    [
-        (Pane(1, True, "", 0.0, 0.0), "a person scrolls in its terminal"),
-        (Pane(1, False, "", time.time() - 20, 0.0), "a person types in its terminal"),
-    ],
+    ("in_mode", "typed", "why"),
+    [(True, None, "a person scrolls in its terminal"), (False, 20, "a person types in its terminal")],
 )
-def test_nothing_is_typed_under_a_persons_fingers(home, project, pane, why):
+def test_nothing_is_typed_under_a_persons_fingers(home, project, in_mode, typed, why):
     session = record(home)
     queue(home, session, "hello")
+    pane = Pane(1, in_mode, "", time.time() - typed if typed else 0.0, 0.0)
     deliver_once(home, project, panes={"shop-1": pane})
     assert inbox(home) == [("queued", why)]
 
