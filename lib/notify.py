@@ -13,7 +13,7 @@ from typing import Any
 
 from lib import config, deliver, effects, events, plugins, threads
 from lib.clock import Clock
-from lib.errors import AoError
+from lib.errors import reason
 
 Notification = dict[str, Any]
 
@@ -93,4 +93,4 @@ def _work(
                     notifier.send(home, told, config.setting(file, "notifiers").get(name) or {})
             del failed[id]
         except Exception as error:
-            failed[id] = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
+            failed[id] = reason(error)

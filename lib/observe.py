@@ -19,7 +19,7 @@ from lib import conditions, config, facts, launch, lives, paths, plugins, projec
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Busy, Unknown
+from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
 
 Session = dict[str, Any]
@@ -70,8 +70,7 @@ def _project_of(session: Session, settings: projects.Settings) -> tuple[Project 
 
 
 def _problem(session: Session, error: BaseException) -> dict[str, Any]:
-    message = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
-    return {"session_id": session["id"], "project_id": session["project_id"], "message": message}
+    return {"session_id": session["id"], "project_id": session["project_id"], "message": reason(error)}
 
 
 def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules | None, clock: Clock) -> None:

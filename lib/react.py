@@ -7,11 +7,12 @@ People are told afterwards, by lib/fleet.py: here only the intent to tell them i
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lib import (
@@ -33,13 +34,13 @@ from lib import (
 )
 from lib.clock import Clock
 from lib.config import Config, Project
-from lib.errors import AoError, Busy, Unknown
+from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
 from lib.tell import compose, sentence
 
 Session = dict[str, Any]
 Done = list[dict[str, Any]]  # what was done: [{session_id, project_id, reaction_key, action}], or `error` with why not
-Panes = Mapping[str, Mapping[str, Pane] | None]  # by runtime and handle, None for a runtime that could not tell
+Panes = Callable[[str], Mapping[str, Pane] | None]  # a runtime's terminals by handle, None when it cannot tell
 
 AT_ONCE = 8  # sessions acted upon at the same time
 TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
@@ -77,7 +78,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Done:
     """Act once on everything that is due, and return what was done."""
     settings, slots = projects.Settings(), Slots(home)
     busy = [session for session in sessions.everything(home, only).records if _may_want(session)]
-    panes = _panes(home, [session for session in busy if sessions.open_message(session)])
+    panes = functools.cache(functools.partial(_look, home))  # one call a round, and none when nobody is spoken to
 
     def serve(session: Session) -> Done:
         place = place_of(home, settings, session, clock)
@@ -179,14 +180,12 @@ def _may_want(session: Session) -> bool:
     )
 
 
-def _panes(home: str, waiting: Sequence[Session]) -> Panes:
-    found: dict[str, Mapping[str, Pane] | None] = {}
-    for name in {str(session["runtime"]) for session in waiting}:
-        try:
-            found[name] = plugins.load("runtime", name).look(home)
-        except AoError:
-            found[name] = None
-    return found
+def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
+    try:
+        found: Mapping[str, Pane] = plugins.load("runtime", runtime).look(home)
+        return found
+    except Unknown:
+        return None
 
 
 def _serve(place: Place, session: Session, panes: Panes, slots: Slots) -> Done:
@@ -198,9 +197,8 @@ def _serve(place: Place, session: Session, panes: Panes, slots: Slots) -> Done:
     except (Busy, sessions.Vanished):
         pass  # an effect on it is under way in another process
     except Exception as error:
-        message = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
-        done.append({**_names(session), "error": message})
-        _note_error(place, session, message)
+        done.append({**_names(session), "error": reason(error)})
+        _note_error(place, session, reason(error))
     return done
 
 
@@ -218,19 +216,23 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: Slots, done:
         _start_checks(place, session)
     if not sessions.open_message(session) and not any(_is_news(place, session, key) for key in session["conditions"]):
         return
-    restore = ""
     with effects.hold(place.home, session):
         session = sessions.find(place.home, session["id"])
         if session.get("doing"):
             return
-        known = panes.get(str(session["runtime"]))
+        keys = list(session["conditions"])
+        wants_restore = [key for key in keys if _act(place, sessions.find(place.home, session["id"]), key, done)]
+        _speak(place, sessions.find(place.home, session["id"]), panes)
+    for key in wants_restore:  # it takes the lock for itself
+        _restore(place, sessions.find(place.home, session["id"]), key, done)
+
+
+def _speak(place: Place, session: Session, panes: Panes) -> None:
+    """Bring the open message, which may be of this very round, one step further."""
+    if sessions.open_message(session):
+        known = panes(str(session["runtime"]))
         if known is not None:
             deliver.advance(place.home, place.project, session, known, place.clock)
-        for key in list(session["conditions"]):
-            if _act(place, sessions.find(place.home, session["id"]), key, done):
-                restore = key
-    if restore:  # takes the lock for itself
-        _restore(place, sessions.find(place.home, session["id"]), restore, done)
 
 
 def _is_news(place: Place, session: Session, key: str) -> bool:
@@ -258,8 +260,12 @@ def _act(place: Place, session: Session, key: str, done: Done) -> bool:
     elif not is_shared(session, key):
         try:
             ACTIONS[step.action](place, session, key, step, done)
-        except Unknown as error:
-            _wait(place, session, key, f"an answer: {error}")
+        except (Busy, sessions.Vanished):
+            raise
+        except Exception as error:  # what stands open beside it is not kept from its turn
+            _wait(place, session, key, f"an answer: {reason(error)}")
+            if not isinstance(error, Unknown):
+                done.append({**_note(session, step.action, key), "error": reason(error)})
     return False
 
 

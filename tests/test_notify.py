@@ -67,7 +67,9 @@ def test_a_notifier_that_fails_or_breaks_keeps_the_others_from_nothing(home, not
     assert notify.send(home, [(file, one)], clock()) == {one["id"]: ""}
     assert len(told(home)) == 1
     failed = logged_events(home, "notify_failed")
-    assert [(event["notifier"], event["message"]) for event in failed] == [("broken", "ValueError: no such channel")]
+    assert [(event["notifier"], event["message"].split(" (")[0]) for event in failed] == [
+        ("broken", "ValueError: no such channel")
+    ]
 
 
 def test_what_reached_nobody_says_so(home, notifier):
@@ -77,7 +79,7 @@ def test_what_reached_nobody_says_so(home, notifier):
     notifier("broken", fails)
     file = file_of(home, defaults={"notifiers": ["broken"]})
     one = news()
-    assert notify.send(home, [(file, one)], clock()) == {one["id"]: "broken: ValueError: no such channel"}
+    assert notify.send(home, [(file, one)], clock())[one["id"]].startswith("broken: ValueError: no such channel")
 
 
 def test_a_notifier_that_hangs_delays_nobody_and_sends_nothing_later(home, notifier, monkeypatch):

@@ -266,12 +266,30 @@ def test_one_session_that_fails_stops_no_other_and_is_logged_once(home, monkeypa
 
     with monkeypatch.context() as broken:
         broken.setattr(local, "failures", failures)
-        assert act(home) == ["shop-1 ValueError: boom", "shop-2 ci-failed send-to-agent"]
-        act(home, 5)
-        assert [event["message"] for event in logged_events(home, "tick_error")] == ["ValueError: boom"]
-        assert sessions.find(home, "shop-1")["react_error"] == "ValueError: boom"
+        for seconds in (0, 5):
+            failed, *others = act(home, seconds)
+            assert failed.startswith("shop-1 ci-failed send-to-agent ValueError: boom (test_react.py:")
+            assert others == (["shop-2 ci-failed send-to-agent"] if not seconds else [])
+        (event,) = logged_events(home, "reaction_skipped")
+        assert event["why"].startswith("an answer: ValueError: boom")
     assert act(home, 10) == ["shop-1 ci-failed send-to-agent"]
-    assert sessions.find(home, "shop-1")["react_error"] is None
+
+
+def test_an_effect_that_cannot_be_settled_is_said_once_until_it_can_be(home, monkeypatch):
+    configure(home)
+    record(home, doing={"effect": "merge", "at": clock().iso, "plan": {}, "head_sha": "", "id": "g-1"})
+
+    def fails(*args):
+        raise AoError("the repository is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(local, "is_merged", fails)
+        assert [act(home), act(home, 5)] == [["shop-1 the repository is gone"]] * 2
+        assert [event["message"] for event in logged_events(home, "tick_error")] == ["the repository is gone"]
+        assert sessions.find(home, "shop-1")["react_error"] == "the repository is gone"
+    monkeypatch.setattr(local, "is_merged", lambda *args: False)
+    act(home, 10)
+    assert (sessions.find(home, "shop-1")["react_error"], sessions.find(home, "shop-1")["doing"]) == (None, None)
 
 
 def test_an_answer_that_is_unknown_is_waited_for(home, monkeypatch):
