@@ -11,10 +11,10 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from lib import effects, paths, plugins, prompts, sessions, store
-from lib.clock import Clock
+from lib import effects, paths, plugins, prompts, sessions, status, store
+from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import Unknown
 from lib.runtime import Gone, Pane
@@ -24,11 +24,35 @@ Message = dict[str, Any]
 
 SETTLE = 0.4  # seconds between the paste and Enter: a terminal program needs them to take the paste in
 HANDS_OFF = 30.0  # seconds after a person's last key in the terminal
-PRESS_AGAIN = 4.0  # seconds without confirmation before Enter is pressed again on a draft
-GIVE_UP = 45.0  # seconds without confirmation before it is decided what became of the message
+PRESS_AGAIN = 4.0  # seconds without confirmation before it is looked what became of a message
+GIVE_UP = 45.0  # seconds without confirmation before waiting for one ends
 TRIES = 3
 LONGEST_PASTE = 100_000  # bytes; a longer message goes to a file that the agent is told to read
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Line(NamedTuple):
+    """What it takes to talk to one agent now."""
+
+    home: str
+    project: Project
+    session: Session
+    pane: Pane | None  # its terminal, None for a definite none
+    clock: Clock
+
+    @property
+    def agent(self) -> Any:
+        return plugins.load("agent", self.session["agent"])
+
+    @property
+    def runtime(self) -> Any:
+        return plugins.load("runtime", self.session["runtime"])
+
+    def screen(self, history: bool = False) -> str:
+        return str(self.runtime.screen(self.home, self.session["runtime_handle"], history=history))
+
+    def press(self, key: str) -> None:
+        self.runtime.press(self.home, self.session["runtime_handle"], key)
 
 
 def message(text: str, sender: str, clock: Clock, answer: bool = False) -> Message:
@@ -44,150 +68,179 @@ def message(text: str, sender: str, clock: Clock, answer: bool = False) -> Messa
     }
 
 
-def new_id() -> str:
-    return "m-" + "".join(secrets.choice(LETTERS) for _ in range(8))
+def new_id(kind: str = "m") -> str:
+    """A name that nobody else has: `m-k3f9x2ab`."""
+    return f"{kind}-" + "".join(secrets.choice(LETTERS) for _ in range(8))
 
 
 def advance(home: str, project: Project, session: Session, panes: Mapping[str, Pane], clock: Clock) -> None:
     """Take the session's open message one step further. The caller holds the session's effect lock."""
-    open_message = sessions.open_message(session)
-    if open_message is None:
+    found = sessions.open_message(session)
+    if found is None:
         return
-    if sessions_ended(session):
-        _set(home, session, open_message, clock, state="failed", waiting_for="the session has ended")
-    elif open_message["state"] == "queued":
-        _send(home, project, session, open_message, panes, clock)
-    else:
-        _follow_up(home, project, session, open_message, clock)
-
-
-def sessions_ended(session: Session) -> bool:
-    return bool(session.get("outcome")) or (session.get("pr") or {}).get("state") == "merged"
-
-
-def _send(
-    home: str, project: Project, session: Session, open_message: Message, panes: Mapping[str, Pane], clock: Clock
-) -> None:
-    why = _obstacle(home, project, session, open_message, panes, clock)
-    if why:
-        _set(home, session, open_message, clock, waiting_for=why)
-        return
-    runtime = plugins.load("runtime", session["runtime"])
-    text = _as_typed(home, session, open_message)
-    _set(home, session, open_message, clock, state="sending", waiting_for=None, tries=open_message["attempts"] + 1)
+    line = Line(home, project, session, panes.get(session["runtime_handle"]), clock)
     try:
-        with effects.effect("deliver.paste"):
-            runtime.paste(home, session["runtime_handle"], text)
-            effects.fault("deliver.paste:inside")
-        time.sleep(SETTLE)
-        with effects.effect("deliver.enter"):
-            runtime.press(home, session["runtime_handle"], "Enter")
-    except (Unknown, Gone) as error:  # it stays `sending`: the next run looks for it first
-        _set(home, session, open_message, clock, waiting_for=str(error))
+        if session.get("outcome") or status.is_merged(session):
+            _set(line, found, state="failed", waiting_for="the session has ended")
+        elif found["state"] == "queued":
+            _send(line, found)
+        elif clock.elapsed(found.get("delivered_at") or found["sending_at"]) >= PRESS_AGAIN:
+            _follow_up(line, found)
+    except (Unknown, Gone) as error:
+        _set(line, found, waiting_for=str(error))
+
+
+def _send(line: Line, found: Message) -> None:
+    if found.get("answer") and not _is_asked(line):
+        _set(line, found, state="failed", waiting_for="there is no open question")
         return
-    state = "confirmed" if open_message.get("answer") else "delivered"
-    _set(home, session, open_message, clock, state=state, delivered_at=clock.iso)
+    why = _obstacle(line, found)
+    if why:
+        _set(line, found, waiting_for=why)
+        return
+    text, begun = line.agent.fit(_as_typed(line, found)), line.clock.iso
+    fields = {"state": "sending", "attempts": found["attempts"] + 1, "sending_at": begun}
+    _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields)
+    try:
+        is_taken = _answer(line, text) if found.get("answer") else _type(line, text)
+    except Gone:  # with its terminal went what was pasted
+        _set(line, found, state="queued", waiting_for="its agent does not run; see: ao-restore")
+        return
+    if is_taken:
+        _set(line, found, state="confirmed" if found.get("answer") else "delivered", delivered_at=begun)
+    else:
+        _set(line, found, state="failed", waiting_for="the question does not take it; see: ao-attach")
 
 
-def _obstacle(
-    home: str, project: Project, session: Session, open_message: Message, panes: Mapping[str, Pane], clock: Clock
-) -> str:
+def _type(line: Line, text: str) -> bool:
+    with effects.effect("deliver.paste"):
+        line.runtime.paste(line.home, line.session["runtime_handle"], text)
+        effects.fault("deliver.paste:inside")
+    time.sleep(SETTLE)
+    with effects.effect("deliver.enter"):
+        line.press("Enter")
+    return True
+
+
+def _answer(line: Line, text: str) -> bool:
+    """Type a person's answer at the open question; False when the question ignores it.
+
+    A single character is a key, as menus want it. Enter follows only while the same question stands there: some take
+    a key at once, and the Enter behind it would say yes to the next one. A text that is ignored gets no Enter either,
+    because that would choose whatever is preselected.
+    """
+    before = line.screen()
+    question = line.agent.read(line.project, before).question
+    if not question:
+        return _type(line, text)  # it asked by a report and waits at its prompt
+    if len(text) == 1:
+        line.press(text)
+    else:
+        line.runtime.paste(line.home, line.session["runtime_handle"], text)
+    time.sleep(SETTLE)
+    after = line.screen()
+    asks = line.agent.read(line.project, after).question
+    stands = after.rpartition("\n")[2].startswith(before.rpartition("\n")[2])
+    if after != before and (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
+        line.press("Enter")
+    return after != before
+
+
+def _is_asked(line: Line) -> bool:
+    """Whether a question is open: one on the screen, or one that the agent reported."""
+    if line.session.get("activity") == "waiting_input":
+        return True
+    return line.pane is not None and line.agent.read(line.project, line.screen()).activity == "waiting_input"
+
+
+def _obstacle(line: Line, found: Message) -> str:
     """Why a message cannot be typed now, "" when it can."""
-    if session.get("hold"):
-        return f"the session is parked ({session['hold'].get('reason')})"
-    pane = panes.get(session["runtime_handle"])
-    if pane is None:
+    if line.session.get("hold"):
+        return f"the session is parked ({line.session['hold'].get('reason')})"
+    if line.pane is None:
         return "its agent does not run; see: ao-restore"
+    if _person(line.pane):
+        return _person(line.pane)
+    screen = line.screen()
+    if found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input":
+        return ""
+    return str(line.agent.obstacle(line.project, screen))
+
+
+def _person(pane: Pane) -> str:
+    """What a person does in the terminal that leaves no room for typing, "" when nobody does."""
     if pane.in_mode:
         return "a person scrolls in its terminal"
-    if pane.typed_at and clock.now - pane.typed_at < HANDS_OFF:
+    if pane.typed_at and time.time() - pane.typed_at < HANDS_OFF:  # of the wall clock, like everything from tmux
         return "a person types in its terminal"
-    try:
-        screen = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"])
-    except (Unknown, Gone) as error:
-        return str(error)
-    agent = plugins.load("agent", session["agent"])
-    if open_message.get("answer"):
-        return "" if agent.read(project, screen).activity == "waiting_input" else "there is no open question"
-    return str(agent.obstacle(project, screen))
+    return ""
 
 
-def _as_typed(home: str, session: Session, open_message: Message) -> str:
-    if open_message.get("answer"):
-        return str(open_message["text"])
-    text = prompts.signed(open_message["text"], open_message["id"])
+def _as_typed(line: Line, found: Message) -> str:
+    if found.get("answer"):
+        return str(found["text"])
+    text = prompts.signed(found["text"], found["id"])
     if len(text.encode("utf-8", "replace")) <= LONGEST_PASTE:
         return text
-    path = os.path.join(os.path.dirname(paths.launch(home, session["project_id"], session["id"])), open_message["id"])
-    store.replace(path + ".md", text.encode("utf-8", "replace"))
-    return prompts.signed(f"Read the file {path}.md, all of it, and do what it asks.", open_message["id"])
+    folder = os.path.dirname(paths.launch(line.home, line.session["project_id"], line.session["id"]))
+    path = os.path.join(folder, found["id"] + ".md")
+    store.replace(path, text.encode("utf-8", "replace"))
+    return prompts.signed(f"Read the file {path}, all of it, and do what it asks.", found["id"])
 
 
-def _follow_up(home: str, project: Project, session: Session, open_message: Message, clock: Clock) -> None:
+def _follow_up(line: Line, found: Message) -> None:
     """Look what became of a message that was pasted, or perhaps was: a process may have died in the middle."""
-    runtime, agent = plugins.load("runtime", session["runtime"]), plugins.load("agent", session["agent"])
-    waited = clock.elapsed(open_message.get("delivered_at") or open_message.get("sending_at"))
-    interrupted = open_message["state"] == "sending"
-    if not interrupted and waited < PRESS_AGAIN:
+    is_late = line.clock.elapsed(found.get("delivered_at") or found["sending_at"]) >= GIVE_UP
+    if line.pane is None:
+        _give_up(line, found, is_late, "its agent ended before it was confirmed")
         return
-    try:
-        history = runtime.screen(home, session["runtime_handle"], history=True)
-        screen = runtime.screen(home, session["runtime_handle"])
-    except Gone:
-        _when_gone(home, session, open_message, clock)
-        return
-    except Unknown:
-        return
-    has_it = agent.received(project, session, [open_message["id"]], history)[open_message["id"]]
-    if agent.has_draft(project, screen) and (has_it or not interrupted or waited >= PRESS_AGAIN):
-        _press_again(home, session, open_message, clock)
-    elif interrupted and has_it:
-        _set(home, session, open_message, clock, state="delivered", delivered_at=clock.iso)
-    elif has_it is False and _shows_messages(session):
-        _try_again(home, session, open_message, clock)
-    elif waited >= GIVE_UP:
-        _set(home, session, open_message, clock, state="unconfirmed", waiting_for="whether it arrived cannot be known")
-
-
-def _when_gone(home: str, session: Session, open_message: Message, clock: Clock) -> None:
-    if clock.elapsed(open_message.get("delivered_at") or open_message.get("sending_at")) >= GIVE_UP:
-        why = "its agent ended before it was confirmed"
-        _set(home, session, open_message, clock, state="unconfirmed", waiting_for=why)
-
-
-def _press_again(home: str, session: Session, open_message: Message, clock: Clock) -> None:
-    runtime = plugins.load("runtime", session["runtime"])
-    presses = open_message.get("presses", 0) + 1
-    if presses > TRIES:
-        why = "it stands in the input box and Enter does not send it"
-        _set(home, session, open_message, clock, state="unconfirmed", waiting_for=why)
-        return
-    _set(home, session, open_message, clock, presses=presses, state="delivered", delivered_at=clock.iso)
-    runtime.press(home, session["runtime_handle"], "Enter")
-
-
-def _try_again(home: str, session: Session, open_message: Message, clock: Clock) -> None:
-    if open_message["attempts"] >= TRIES:
-        _set(home, session, open_message, clock, state="failed", waiting_for="its agent does not take it")
+    has_it = line.agent.received(line.project, line.session, [found["id"]], line.screen(history=True))[found["id"]]
+    if has_it:
+        return  # the next look confirms it
+    if line.agent.has_draft(line.project, line.screen()):
+        _press_again(line, found, is_late)
+    elif has_it is False and not found.get("answer") and _shows_messages(line.session):
+        _try_again(line, found)
     else:
-        _set(home, session, open_message, clock, state="queued", waiting_for="the agent does not have it")
+        _give_up(line, found, is_late, "whether it arrived cannot be known")
+
+
+def _press_again(line: Line, found: Message, is_late: bool) -> None:
+    """Press Enter on what stands in the input box, unless a person may have written it."""
+    presses, typed_at = found.get("presses", 0) + 1, line.pane.typed_at if line.pane else 0.0
+    why = _person(line.pane) if line.pane else ""
+    if why or iso(typed_at) > found["sending_at"]:
+        _give_up(line, found, is_late, why or "a person has typed in its terminal since")
+    elif presses > TRIES:
+        _give_up(line, found, True, "it stands in the input box and Enter does not send it")
+    else:
+        _set(line, found, presses=presses, state="delivered", delivered_at=line.clock.iso)
+        line.press("Enter")
+
+
+def _try_again(line: Line, found: Message) -> None:
+    if found["attempts"] >= TRIES:
+        _set(line, found, state="failed", waiting_for="its agent does not take it")
+    else:
+        _set(line, found, state="queued", waiting_for="the agent does not have it")
+
+
+def _give_up(line: Line, found: Message, is_late: bool, why: str) -> None:
+    """Wait on, and after long enough leave it to a person: it is never typed twice on a guess."""
+    _set(line, found, waiting_for=why, state="unconfirmed" if is_late else found["state"])
 
 
 def _shows_messages(session: Session) -> bool:
     """Whether this agent has been seen to show or report what it gets, so that a missing message means something."""
-    return any(message["state"] == "confirmed" and not message.get("answer") for message in session["inbox"])
+    return any(one["state"] == "confirmed" and not one.get("answer") for one in session["inbox"])
 
 
-def _set(
-    home: str, session: Session, open_message: Message, clock: Clock, tries: int | None = None, **fields: Any
-) -> None:
+def _set(line: Line, found: Message, **fields: Any) -> None:
     """Change a message in the newest record, unless the tick has settled it in the meantime."""
 
     def change(record: Session) -> None:
-        for found in record["inbox"]:
-            if found["id"] == open_message["id"] and found["state"] not in sessions.FINAL:
-                found.update(fields)
-                if tries is not None:
-                    found.update(attempts=tries, sending_at=clock.iso)
+        for one in record["inbox"]:
+            if one["id"] == found["id"] and one["state"] not in sessions.FINAL:
+                one.update(fields)
 
-    sessions.update(home, session, change, clock)
+    sessions.update(line.home, line.session, change, line.clock)

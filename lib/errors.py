@@ -4,6 +4,8 @@ Library code raises one of these with a sentence for a person: what could not be
 then the command that helps. Only cli.run prints and exits. Any other exception is a bug and keeps its traceback.
 """
 
+import os
+
 
 class AoError(Exception):
     """Something could not be done. Exit code 1."""
@@ -31,3 +33,14 @@ class Damaged(Unreadable):
 
 class Busy(AoError):
     """Another process holds the lock that this needs."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says in a sentence; of a bug, what is not meant to be raised, also where it is."""
+    if isinstance(error, AoError):
+        return str(error)
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    where = f" ({os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -116,12 +116,11 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
     if seen.reading is not None:
         _set(record, "screen", {"activity": seen.reading.activity, "question": seen.reading.question or None})
     screen, report = record.get("screen") or {}, record.get("report")
-    if (
-        report
-        and report["state"] == "waiting_input"
-        and (_was_answered(record, report) or screen.get("activity") == "active")
-    ):
-        report = record["report"] = None
+    if report and report["state"] == "waiting_input":
+        if _was_answered(record, report) or (report.get("rested") and screen.get("activity") == "active"):
+            report = record["report"] = None
+        elif screen.get("activity") in AT_REST:
+            report["rested"] = True  # it may ask in the middle of its turn; when it works after a rest, it was answered
     if screen.get("activity") == "waiting_input" or not report:
         activity, since, source, question = screen.get("activity"), clock.iso, "screen", screen.get("question")
     else:

@@ -1,71 +1,115 @@
-"""What a person is told of several sessions together: those that went with their terminals, and whole projects."""
+"""Tell people, at the end of each round: of single sessions, of those that went together, of whole projects.
+
+A notification is part of the intent that was saved for it. Whatever has such an intent and no result is handed over
+here, be it of this round or of one whose process died before it could.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from lib import config, due, notify, projects, sessions
+from lib import due, notify, projects, sessions
 from lib.clock import Clock
-from lib.errors import AoError
-from lib.react import Done, Round
+from lib.config import Config
+from lib.errors import Busy
+from lib.react import Done, Place, intend, is_shared, next_step, place_of, priority, result
 
 Session = dict[str, Any]
 
 
+class Letter(NamedTuple):
+    """A notification under way, and how what became of it is saved."""
+
+    file: Config
+    told: notify.Notification
+    finish: Callable[[str], None]  # takes "" or why it reached nobody
+
+
 def tell(home: str, clock: Clock, only: str | None = None) -> Done:
-    """Tell of everything that is due and concerns several sessions; returns what was told."""
+    """Tell people of everything that is due; returns what was told of several sessions together."""
     settings = projects.Settings()
-    return _tell_of_lost(home, settings, only, clock) + _tell_of_projects(home, settings, only, clock)
+    records = sessions.everything(home, only).records
+    done = _intend_for_lost(home, settings, records, clock) + _intend_for_projects(home, settings, records, clock)
+    letters = [*_of_sessions(home, settings, only, clock), *_of_projects(home, settings, records, clock)]
+    different = {letter.told["id"]: (letter.file, letter.told) for letter in letters}
+    answers = notify.send(home, list(different.values()), clock) if letters else {}
+    for letter in letters:
+        letter.finish(answers[letter.told["id"]])
+    return done
 
 
-def _tell_of_lost(home: str, settings: projects.Settings, only: str | None, clock: Clock) -> Done:
+def _intend_for_lost(home: str, settings: projects.Settings, records: list[Session], clock: Clock) -> Done:
     """All sessions that went with the tmux server are one piece of news, not one each."""
-    lost = []
-    for session in sessions.everything(home, only).records:
-        if not session.get("is_lost") or "agent-exited" not in (session.get("conditions") or {}):
-            continue
-        try:
-            file, project = settings.file(session["config_path"]), settings.project(session)
-        except AoError:
-            continue
-        step = due.next_step(session, "agent-exited", config.reactions(project).get("agent-exited") or {}, clock)
-        if isinstance(step, due.Step) and step.action in ("notify", "escalate"):
-            lost.append((session, file, project, step))
+    key, lost = "agent-exited", []
+    for session in records:
+        if key in (session.get("conditions") or {}) and is_shared(session, key):
+            place = place_of(home, settings, session, clock)
+            step = next_step(place, session, key) if place else None
+            if place and isinstance(step, due.Step) and step.action != "restore":
+                lost.append((place, session, step))
     if not lost:
         return []
-    ids = [session["id"] for session, *_ in lost]
+    ids = [session["id"] for _, session, _ in lost]
     some = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
     message = f"{len(ids)} agents went with their terminals (a reboot?): {some}; bring them back: ao-restore --lost"
-    session, file, project, _ = lost[0]
-    told = notify.notification("agent-exited", "urgent", message, clock, project.id)
-    rounds = [Round(home, settings, one, None, clock) for one, *_ in lost]
-    for round, (_, file_of, project_of, step) in zip(rounds, lost, strict=True):
-        round.project, round.file = project_of, file_of
-        round.intend("agent-exited", step, told["id"])
-    error = notify.attempt(home, file, told, clock)
-    for round in rounds:
-        round.result("agent-exited", told["id"], error)
-    return [{"session_id": None, "project_id": project.id, "reaction_key": "agent-exited", "action": "notify"}]
+    project = lost[0][0].project
+    urgency = priority(project.values["reactions"][key])
+    told = notify.notification(key, urgency, message, clock, project.id)
+    for place, session, step in lost:
+        intend(place, session, key, step, told["id"], told=told)
+    return [_note(project.id, key)]
 
 
-def _tell_of_projects(home: str, settings: projects.Settings, only: str | None, clock: Clock) -> Done:
-    """Notify of the conditions of whole projects."""
-    done: Done = []
-    members: dict[str, list[Session]] = {}
-    for session in sessions.everything(home, only).records:
-        members.setdefault(session["project_id"], []).append(session)
-    for name, group in members.items():
-        newest = max(group, key=lambda session: str(session.get("created_at")))
-        try:
-            file, project = settings.file(newest["config_path"]), settings.project(newest)
-        except AoError:
-            continue
-        for key in projects.due(home, project, clock):
-            told = projects.news(home, project, key, group, clock)
-            error = ""
-            if not notify.was_sent(home, file, told["id"], told["priority"]):
-                projects.intend(home, project, key, told, clock)
-                error = notify.attempt(home, file, told, clock)
-            projects.result(home, project, key, told["id"], error, clock)
-            done.append({"session_id": None, "project_id": name, "reaction_key": key, "action": "notify"})
+def _intend_for_projects(home: str, settings: projects.Settings, records: list[Session], clock: Clock) -> Done:
+    done = []
+    for place, members in _projects(home, settings, records, clock):
+        for key in projects.due(home, place.project, clock):
+            told = projects.news(place.project, key, members, clock)
+            projects.intend(home, place.project, key, told, clock)
+            done.append(_note(place.project.id, key))
     return done
+
+
+def _of_sessions(home: str, settings: projects.Settings, only: str | None, clock: Clock) -> Iterator[Letter]:
+    for session in sessions.everything(home, only).records:
+        for key, condition in (session.get("conditions") or {}).items():
+            told = (condition.get("intent") or {}).get("told")
+            if told and not condition.get("result"):
+                place = place_of(home, settings, session, clock)
+                if place:
+                    yield Letter(place.file, told, functools.partial(_finish, place, session, key, told["id"]))
+
+
+def _finish(place: Place, session: Session, key: str, id: str, error: str) -> None:
+    try:
+        result(place, session, key, id, error)
+    except (sessions.Vanished, Busy):
+        pass  # with its record, or the next round finds that it was sent
+
+
+def _of_projects(home: str, settings: projects.Settings, records: list[Session], clock: Clock) -> Iterator[Letter]:
+    for place, _ in _projects(home, settings, records, clock):
+        for key, told in projects.under_way(home, place.project):
+            yield Letter(
+                place.file, told, functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
+            )
+
+
+def _projects(
+    home: str, settings: projects.Settings, records: list[Session], clock: Clock
+) -> Iterator[tuple[Place, list[Session]]]:
+    """Every project with its sessions, by the configuration of the newest of them."""
+    groups: dict[str, list[Session]] = {}
+    for session in records:
+        groups.setdefault(session["project_id"], []).append(session)
+    for members in groups.values():
+        newest = max(members, key=lambda session: str(session.get("created_at")))
+        place = place_of(home, settings, newest, clock)
+        if place:
+            yield place, members
+
+
+def _note(project_id: str, key: str) -> dict[str, Any]:
+    return {"session_id": None, "project_id": project_id, "reaction_key": key, "action": "notify"}

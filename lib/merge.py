@@ -34,7 +34,7 @@ def attempt(home: str, project: Project, session: Session, method: str, actor: s
     if record["pr"]["blockers"]:
         raise AoError(f"cannot merge '{session['id']}': {'; '.join(record['pr']['blockers'])}")
     scm, head = plugins.load("scm", config.setting(project, "scm")), record["pr"]["head_sha"]
-    doing = {"effect": "merge", "id": "g" + deliver.new_id()[1:], "at": clock.iso, "head_sha": head}
+    doing = {"effect": "merge", "id": deliver.new_id("g"), "at": clock.iso, "head_sha": head}
     try:
         doing["plan"] = scm.plan_merge(home, project, record, method, actor)
         record = sessions.update(home, record, lambda fresh: _begin(fresh, doing), clock)

@@ -1,19 +1,23 @@
 """Tell a person: which notifiers hear of what, and what became of it.
 
 A priority that routes nowhere falls back to `defaults.notifiers` and then to stdout, never to nobody. One notifier
-that fails does not keep the others from being asked.
+that fails or hangs does not keep the others from being asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import config, deliver, effects, events, plugins
+from lib import config, deliver, effects, events, plugins, threads
 from lib.clock import Clock
-from lib.errors import AoError
+from lib.errors import reason
 
 Notification = dict[str, Any]
+
+PATIENCE = 10.0  # seconds that one notifier has for all that it is to tell in a round
 
 
 def notification(
@@ -23,7 +27,7 @@ def notification(
     facts = session or {}
     pr = facts.get("pr") or {}
     return {
-        "id": "n" + deliver.new_id()[1:],
+        "id": deliver.new_id("n"),
         "at": clock.iso,
         "priority": priority,
         "project_id": project_id,
@@ -43,31 +47,50 @@ def event(told: Notification, action: str) -> dict[str, Any]:
     return {"type": "ui_notification", "notification": {**{name: told[name] for name in names}, "action": action}}
 
 
-def route(file: config.Config | None, priority: str) -> list[str]:
+def route(file: config.Config, priority: str) -> list[str]:
     """The notifiers for a priority."""
-    if file is None:
-        return ["stdout"]
     routing: list[str] | None = config.setting(file, "notification_routing").get(priority)
     return routing or config.setting(file, "defaults.notifiers") or ["stdout"]
 
 
-def was_sent(home: str, file: config.Config | None, id: str, priority: str) -> bool:
-    """Whether some notifier is known to have delivered it: asked after a crash, so that a person hears of it once."""
-    return any(plugins.load("notifier", name).has(home, id) for name in route(file, priority))
+def send(home: str, waiting: Sequence[tuple[config.Config, Notification]], clock: Clock) -> dict[str, str]:
+    """Hand notifications to their notifiers: by id "", or why none of them took it. Single failures become events.
 
-
-def attempt(home: str, file: config.Config | None, told: Notification, clock: Clock) -> str:
-    """Hand a notification to its notifiers: "" or why none of them took it. Single failures become events."""
-    failed = {}
-    names = route(file, told["priority"])
-    for name in names:
-        settings = (config.setting(file, "notifiers") if file else {}).get(name) or {}
-        try:
-            with effects.effect("notify.send"):
-                plugins.load("notifier", name).send(home, told, settings)
-        except AoError as error:
-            failed[name] = str(error)
-    names_of = {"project_id": told["project_id"], "session_id": told["session_id"], "notification_id": told["id"]}
-    lost = [{"type": "notify_failed", "notifier": name, "message": why, **names_of} for name, why in failed.items()]
+    The notifiers work side by side, each through its own queue. After a crash the same notification comes again; a
+    notifier that can tell that it has it does not send it again.
+    """
+    queues: dict[str, dict[str, tuple[config.Config, Notification]]] = {}
+    for file, told in waiting:
+        for name in route(file, told["priority"]):
+            queues.setdefault(name, {})[told["id"]] = (file, told)
+    failed = {name: dict.fromkeys(queue, f"no answer within {PATIENCE:g} s") for name, queue in queues.items()}
+    end = time.monotonic() + PATIENCE
+    jobs = {name: functools.partial(_work, home, name, queues[name], failed[name], end) for name in queues}
+    threads.each(jobs, PATIENCE)
+    lost: list[dict[str, Any]] = []
+    answers: dict[str, str] = {}
+    for file, told in waiting:
+        names = route(file, told["priority"])
+        why = {name: failed[name][told["id"]] for name in names if told["id"] in failed[name]}
+        about = {"project_id": told["project_id"], "session_id": told["session_id"], "notification_id": told["id"]}
+        lost += [{"type": "notify_failed", "notifier": name, "message": text, **about} for name, text in why.items()]
+        answers[told["id"]] = "; ".join(f"{name}: {text}" for name, text in why.items()) * (len(why) == len(names))
     events.append(home, clock, lost)
-    return "; ".join(f"{name}: {why}" for name, why in failed.items()) if len(failed) == len(names) else ""
+    return answers
+
+
+def _work(
+    home: str, name: str, queue: Mapping[str, tuple[config.Config, Notification]], failed: dict[str, str], end: float
+) -> None:
+    """Send a notifier's queue until its time is up; what was sent leaves `failed`."""
+    for id, (file, told) in queue.items():
+        if time.monotonic() >= end:
+            return  # nobody waits for it any more: it is tried again later
+        try:
+            notifier = plugins.load("notifier", name)
+            if not notifier.has(home, id):
+                with effects.effect("notify.send"):
+                    notifier.send(home, told, config.setting(file, "notifiers").get(name) or {})
+            del failed[id]
+        except Exception as error:
+            failed[id] = reason(error)

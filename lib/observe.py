@@ -8,29 +8,36 @@ cannot be looked at never keeps the others from being looked at.
 from __future__ import annotations
 
 import copy
+import functools
+import marshal
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, store
+from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, store, threads
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Busy, Unknown
+from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
 
 Session = dict[str, Any]
+Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
 
+FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
+WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
-def run(home: str, clock: Clock, only: str | None = None) -> list[dict[str, Any]]:
+def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
+    problems = [_damaged(home, path, why, clock) for path, why in fleet.damaged.items()]
     settings, cache = projects.Settings(), _Looks(home)
-    panes = _look_at_runtimes(home, watched)
-    pulls, problems = _look_at_forges(home, watched, settings, clock)
+    panes = _look_at_runtimes(home, watched, problems)
+    pulls = _look_at_forges(home, watched, settings, clock, problems)
     for session in watched:
         try:
             project, error = _project_of(session, settings)
@@ -44,16 +51,15 @@ def run(home: str, clock: Clock, only: str | None = None) -> list[dict[str, Any]
         except Exception as error:
             problems.append(_problem(session, error))
     cache.save()
-    problems += [
-        {
-            "session_id": None,
-            "project_id": os.path.basename(os.path.dirname(path)),
-            "message": store.set_aside(path, clock.iso) or why,
-        }
-        for path, why in fleet.damaged.items()
-    ]
     projects.evaluate(home, sessions.everything(home, only).records, problems, clock)
     return problems
+
+
+def _damaged(home: str, path: str, why: str, clock: Clock) -> dict[str, Any]:
+    """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
+    folder, name = os.path.split(path)
+    names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}
+    return {**names, "message": store.set_aside(path, clock.iso) or why}
 
 
 def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:
@@ -64,8 +70,7 @@ def _project_of(session: Session, settings: projects.Settings) -> tuple[Project 
 
 
 def _problem(session: Session, error: BaseException) -> dict[str, Any]:
-    message = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
-    return {"session_id": session["id"], "project_id": session["project_id"], "message": message}
+    return {"session_id": session["id"], "project_id": session["project_id"], "message": reason(error)}
 
 
 def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules | None, clock: Clock) -> None:
@@ -77,45 +82,42 @@ def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules
         sessions.update(home, session, lambda fresh: facts.fold(fresh, seen, rule, clock), clock)
 
 
-def _look_at_runtimes(home: str, watched: Sequence[Session]) -> dict[str, dict[str, Pane] | None]:
+def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems) -> dict[str, dict[str, Pane] | None]:
     """For each runtime its terminals in one call, None where it cannot tell."""
     found: dict[str, dict[str, Pane] | None] = {}
-    for name in {str(session["runtime"]) for session in watched}:
-        try:
-            found[name] = plugins.load("runtime", name).look(home)
-        except AoError:
-            found[name] = None
+    for session in watched:
+        name = str(session["runtime"])
+        if name not in found:
+            try:
+                found[name] = plugins.load("runtime", name).look(home)
+            except Exception as error:
+                found[name] = None
+                if not isinstance(error, Unknown):
+                    problems.append({**_problem(session, error), "session_id": None})
     return found
 
 
 def _look_at_forges(
-    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock, problems: Problems
+) -> dict[str, Any]:
     """The pull requests of all sessions, one look per project, the projects side by side."""
     groups: dict[tuple[str, str], list[Session]] = {}
     for session in watched:
         if not status.is_merged(session):
             groups.setdefault((session["project_id"], session.get("config_path") or ""), []).append(session)
+
+    def look(group: list[Session]) -> Any:
+        project = settings.project(group[0])
+        return plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock)
+
     found: dict[str, Any] = {}
-    problems: list[dict[str, Any]] = []
-
-    def look(group: list[Session]) -> None:
-        try:
-            project = settings.project(group[0])
-            found.update(plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock))
-        except Unknown:
-            return
-        except Exception as error:
-            problems.append({**_problem(group[0], error), "session_id": None})
-
-    if len(groups) == 1:
-        look(next(iter(groups.values())))
-    elif groups:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(look, groups.values()))
-    return found, problems
+    answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)
+    for key, answer in answers.items():
+        if isinstance(answer, dict):
+            found.update(answer)
+        elif not isinstance(answer, Unknown):
+            problems.append({**_problem(groups[key][0], answer), "session_id": None})
+    return found
 
 
 def _see(
@@ -199,8 +201,6 @@ class _Looks:
     """Which screens were read when: a screen on which nothing was printed since is not read again."""
 
     def __init__(self, home: str) -> None:
-        import marshal
-
         self._path = paths.cache(home, "looks")
         self._new: dict[str, Any] = {}
         try:
@@ -211,24 +211,20 @@ class _Looks:
 
     def read(self, home: str, project: Project, session: Session, pane: Pane) -> Reading | None:
         """The screen's reading, None when it cannot have changed since the last one."""
-        import time
-
         key, now = session["id"], time.time()
-        printed, looked = self._old.get(key, (None, 0.0))
-        is_same = printed == pane.output_at and looked > pane.output_at + 1.5 and session.get("screen")
-        if is_same:
-            self._new[key] = (printed, looked)
+        basis = (pane.pid, pane.output_at, str(config.setting(project, "agent_config")))
+        known, looked = self._old.get(key, (None, 0.0))
+        if known == basis and looked > pane.output_at + WHOLE_SECOND and session.get("screen"):
+            self._new[key] = (known, looked)
             return None
         try:
             screen = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"])
         except AoError:
             return None
-        self._new[key] = (pane.output_at, now)
+        self._new[key] = (basis, now)
         found: Reading = plugins.load("agent", session["agent"]).read(project, screen)
         return found
 
     def save(self) -> None:
-        import marshal
-
         if self._new != self._old:
             store.replace(self._path, marshal.dumps(self._new), durable=False)

@@ -87,10 +87,16 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
         facts["problems"] = found
     blind = [one["id"] for one in members if status.is_live(one) and _is_blind(one, clock)]
     workers = [one for one in members if one.get("role") == "worker"]
-    all_ended = bool(workers) and not any(status.is_live(one) or one.get("doing") for one in workers)
+    all_ended = bool(workers) and not any(_goes_on(one) for one in workers)
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
+
+
+def _goes_on(session: Mapping[str, Any]) -> bool:
+    """Whether more is to come of it; of one that went with its terminal too, for it is to be restored."""
+    is_lost = session.get("is_lost") and not status.is_over(session)
+    return bool(status.is_live(session) or session.get("doing") or is_lost)
 
 
 def _is_blind(session: Mapping[str, Any], clock: Clock) -> bool:
@@ -113,22 +119,23 @@ def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
 def due(home: str, project: Project, clock: Clock) -> list[str]:
     """The keys of open conditions of the project that a person was not told of yet."""
     reactions = config.reactions(project)
-    facts = store.read(paths.project(home, project.id)) or {}
     return [
         key
-        for key, condition in (facts.get("conditions") or {}).items()
-        if reactions.get(key) and not _was_told(condition) and _may_try(condition, clock)
+        for key, condition in _conditions(home, project).items()
+        if reactions.get(key) and not _is_told(condition) and _may_try(condition, clock)
     ]
 
 
-def news(home: str, project: Project, key: str, members: list[dict[str, Any]], clock: Clock) -> dict[str, Any]:
-    """The notification for an open condition; the one that was intended before, if its process died."""
+def under_way(home: str, project: Project) -> list[tuple[str, dict[str, Any]]]:
+    """The notifications that are intended and have no result yet, with the keys of their conditions."""
+    found = _conditions(home, project).items()
+    return [(key, one["intent"]["told"]) for key, one in found if one.get("intent") and not one.get("result")]
+
+
+def news(project: Project, key: str, members: list[dict[str, Any]], clock: Clock) -> dict[str, Any]:
+    """The notification for an open condition."""
     from lib import notify
 
-    facts = store.read(paths.project(home, project.id)) or {}
-    intent = facts["conditions"][key].get("intent")
-    if intent and not facts["conditions"][key].get("result"):
-        return dict(intent["told"])
     reaction = config.reactions(project)[key]
     told = notify.notification(key, str(reaction["priority"]), _message(key, members, reaction), clock, project.id)
     if reaction["include_summary"]:
@@ -186,9 +193,14 @@ def _title(session: Mapping[str, Any]) -> str:
     return str(session.get("issue_title") or session.get("task") or "")[:60]
 
 
-def _was_told(condition: Mapping[str, Any]) -> bool:
+def _conditions(home: str, project: Project) -> Record:
+    return (store.read(paths.project(home, project.id)) or {}).get("conditions") or {}
+
+
+def _is_told(condition: Mapping[str, Any]) -> bool:
+    """Whether a person was told of it as it is now, or is being told."""
     is_covered = (condition.get("intent") or {}).get("item", "") >= condition["item"]
-    return is_covered and bool((condition.get("result") or {}).get("ok"))
+    return is_covered and bool((condition.get("result") or {"ok": True})["ok"])
 
 
 def _may_try(condition: Mapping[str, Any], clock: Clock) -> bool:

@@ -2,14 +2,18 @@
 
 For each session: effect lock, intent, act, result. What is decided is decided again on the newest record under its
 lock, so that a person who kills, claims or answers at the same moment wins. One session that fails stops no other.
+People are told afterwards, by lib/fleet.py: here only the intent to tell them is saved.
 """
 
 from __future__ import annotations
 
+import functools
+import glob
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from lib import (
     ROOT,
@@ -21,7 +25,6 @@ from lib import (
     lives,
     merge,
     notify,
-    paths,
     plugins,
     proc,
     projects,
@@ -30,25 +33,56 @@ from lib import (
     store,
 )
 from lib.clock import Clock
-from lib.errors import AoError, Busy, Unknown
+from lib.config import Config, Project
+from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
 from lib.tell import compose, sentence
 
 Session = dict[str, Any]
-Done = list[dict[str, Any]]  # what was done: [{session_id, project_id, reaction_key, action, …}]
+Done = list[dict[str, Any]]  # what was done: [{session_id, project_id, reaction_key, action}], or `error` with why not
+Panes = Callable[[str], Mapping[str, Pane] | None]  # a runtime's terminals by handle, None when it cannot tell
 
 AT_ONCE = 8  # sessions acted upon at the same time
 TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
 
 
+class Place(NamedTuple):
+    """Where, by which rules and when something is done about a session."""
+
+    home: str
+    project: Project
+    file: Config
+    clock: Clock
+
+
+class Slots:
+    """How many more `ao-ci` may run on this machine; counted when the first is wanted, then shared by all threads."""
+
+    def __init__(self, home: str) -> None:
+        self._home, self._lock = home, threading.Lock()
+        self._free: int | None = None
+
+    def take(self) -> bool:
+        with self._lock:
+            if self._free is None:
+                self._free = (os.cpu_count() or 2) - self._running()
+            self._free -= 1
+            return self._free >= 0
+
+    def _running(self) -> int:
+        held = glob.glob(os.path.join(glob.escape(self._home), "locks", "effect", "*", "ci-*.lock"))
+        return sum(store.is_held(path.removesuffix(".lock")) for path in held)
+
+
 def run(home: str, clock: Clock, only: str | None = None) -> Done:
     """Act once on everything that is due, and return what was done."""
-    settings = projects.Settings()
-    busy = [session for session in sessions.everything(home, only).records if has_work(session)]
-    panes = _panes(home, busy)
+    settings, slots = projects.Settings(), Slots(home)
+    busy = [session for session in sessions.everything(home, only).records if _may_want(session)]
+    panes = functools.cache(functools.partial(_look, home))  # one call a round, and none when nobody is spoken to
 
     def serve(session: Session) -> Done:
-        return Round(home, settings, session, panes.get(str(session["runtime"])), clock).serve()
+        place = place_of(home, settings, session, clock)
+        return _serve(place, session, panes, slots) if place else []
 
     if len(busy) < 2:
         return [one for session in busy for one in serve(session)]
@@ -60,289 +94,321 @@ def run(home: str, clock: Clock, only: str | None = None) -> Done:
 
 def preview(home: str, clock: Clock, only: str | None = None) -> Done:
     """What `run` would do now about open conditions, or why it would do nothing."""
-    settings, found = projects.Settings(), []
+    settings = projects.Settings()
+    found: Done = []
     for session in sessions.everything(home, only).records:
+        place = place_of(home, settings, session, clock)
         for key in session.get("conditions") or ():
-            try:
-                reaction = config.reactions(settings.project(session)).get(key) or {}
-                step = due.next_step(session, key, reaction, clock)
-            except AoError as error:
-                step = due.Wait(str(error))
-            names = {"session_id": session["id"], "project_id": session["project_id"], "reaction_key": key}
+            step = next_step(place, session, key) if place else due.Wait("a configuration that can be read")
             action = step.action if isinstance(step, due.Step) else None
-            found.append({**names, "action": action, "waiting_for": getattr(step, "why", "") if not action else None})
+            found.append({**_note(session, action, key), "waiting_for": None if action else step.why})
     return found
 
 
-def has_work(session: Session) -> bool:
-    if session.get("doing") or session.get("conditions") or sessions.open_message(session):
+def place_of(home: str, settings: projects.Settings, session: Session, clock: Clock) -> Place | None:
+    """None when the session's configuration cannot be read: nothing is done then rather than something else."""
+    try:
+        project = settings.project(session)
+        return Place(home, project, settings.file(session["config_path"]), clock)
+    except AoError:
+        return None
+
+
+def next_step(place: Place, session: Session, key: str) -> due.Step | due.Wait:
+    """What an open condition wants now; a wait when it has closed."""
+    if key not in session["conditions"]:
+        return due.Wait("nothing: it has closed")
+    return due.next_step(session, key, _reaction(place, key), place.clock)
+
+
+def is_shared(session: Session, key: str) -> bool:
+    """Whether a person is told of it together with other sessions, by lib/fleet.py."""
+    return key == "agent-exited" and bool(session.get("is_lost"))
+
+
+def intend(
+    place: Place,
+    session: Session,
+    key: str,
+    step: due.Step,
+    id: str,
+    message: Session | None = None,
+    told: notify.Notification | None = None,
+) -> bool:
+    """Save the intent of a step if the newest record still wants exactly that; whether it does.
+
+    With it goes what carries it out: the message into the inbox, the notification into the intent.
+    """
+    intended = []
+
+    def change(fresh: Session) -> list[dict[str, Any]]:
+        if next_step(place, fresh, key) != step:
+            return []
+        intended.append(id)
+        condition = fresh["conditions"][key]
+        what = {"id": id, "fingerprint": step.fingerprint, "action": step.action, "at": place.clock.iso}
+        covers = {"items": list(step.items), "head_sha": (fresh.get("pr") or {}).get("head_sha")}
+        condition.update(intent=what | covers | ({"told": told} if told else {}), result=None, waiting_for=None)
+        if message:
+            fresh["inbox"].append(message)
+        return _triggered(key, step, condition["attempts"], told)
+
+    sessions.update(place.home, session, change, place.clock)
+    return bool(intended)
+
+
+def result(place: Place, session: Session, key: str, id: str, error: str) -> None:
+    """Save how an intent ended, "" for success."""
+
+    def change(fresh: Session) -> None:
+        condition = fresh["conditions"].get(key)
+        if condition and (condition.get("intent") or {}).get("id") == id and not condition.get("result"):
+            conditions.record_result(fresh, key, place.clock, error)
+
+    sessions.update(place.home, session, change, place.clock)
+
+
+def _may_want(session: Session) -> bool:
+    """A first sieve, by what is cheap to know."""
+    ended = status.is_merged(session) or session.get("outcome") == "done"
+    return ended or bool(
+        session.get("doing")
+        or session.get("conditions")
+        or sessions.open_message(session)
+        or status.has_open_pr(session)
+        or session.get("react_error")
+    )
+
+
+def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
+    try:
+        found: Mapping[str, Pane] = plugins.load("runtime", runtime).look(home)
+        return found
+    except Unknown:
+        return None
+
+
+def _serve(place: Place, session: Session, panes: Panes, slots: Slots) -> Done:
+    """A session's turn; what goes wrong becomes an event, once, and the others have theirs."""
+    done: Done = []
+    try:
+        _take_turn(place, session, panes, slots, done)
+        _note_error(place, session, None)
+    except (Busy, sessions.Vanished):
+        pass  # an effect on it is under way in another process
+    except Exception as error:
+        done.append({**_names(session), "error": reason(error)})
+        _note_error(place, session, reason(error))
+    return done
+
+
+def _take_turn(place: Place, session: Session, panes: Panes, slots: Slots, done: Done) -> None:
+    if session.get("doing"):
+        lives.settle(place.home, place.project, session, place.clock)
+        return
+    if _must_end(place, session):
+        prune_too = _must_prune(place, session)
+        done.append(_note(session, "cleanup"))
+        lives.clean_up(place.home, place.project, session, prune_too, place.clock)
+        return
+    if _wants_checks(place, session) and slots.take():
+        done.append(_note(session, "ci"))
+        _start_checks(place, session)
+    if not sessions.open_message(session) and not any(_is_news(place, session, key) for key in session["conditions"]):
+        return
+    with effects.hold(place.home, session):
+        session = sessions.find(place.home, session["id"])
+        if session.get("doing"):
+            return
+        keys = list(session["conditions"])
+        wants_restore = [key for key in keys if _act(place, sessions.find(place.home, session["id"]), key, done)]
+        _speak(place, sessions.find(place.home, session["id"]), panes)
+    for key in wants_restore:  # it takes the lock for itself
+        _restore(place, sessions.find(place.home, session["id"]), key, done)
+
+
+def _speak(place: Place, session: Session, panes: Panes) -> None:
+    """Bring the open message, which may be of this very round, one step further."""
+    if sessions.open_message(session):
+        known = panes(str(session["runtime"]))
+        if known is not None:
+            deliver.advance(place.home, place.project, session, known, place.clock)
+
+
+def _is_news(place: Place, session: Session, key: str) -> bool:
+    """Whether there is anything to do or to say about an open condition: an idle fleet is left in peace."""
+    condition = session["conditions"][key]
+    if _is_in_flight(condition):
+        return _was_interrupted(condition)
+    step = next_step(place, session, key)
+    return isinstance(step, due.Step) or step.why != condition.get("waiting_for")
+
+
+def _act(place: Place, session: Session, key: str, done: Done) -> bool:
+    """Do what one open condition wants now; True when it wants a restore, for which the lock must be free."""
+    condition = session["conditions"].get(key)
+    if condition is None:
+        return False
+    if _is_in_flight(condition):
+        _finish_interrupted(place, session, key)
+        return False
+    step = next_step(place, session, key)
+    if isinstance(step, due.Wait):
+        _wait(place, session, key, step.why)
+    elif step.action == "restore":
         return True
-    return status.has_open_pr(session) or _must_end(session)
-
-
-def _must_end(session: Session) -> bool:
-    """Whether its work is over and its agent is not."""
-    is_over = status.is_merged(session) or session.get("outcome") == "done"
-    return is_over and session.get("runtime_state") == "alive"
-
-
-def _panes(home: str, busy: Sequence[Session]) -> dict[str, Mapping[str, Pane] | None]:
-    found: dict[str, Mapping[str, Pane] | None] = {}
-    for name in {str(session["runtime"]) for session in busy}:
+    elif not is_shared(session, key):
         try:
-            found[name] = plugins.load("runtime", name).look(home)
-        except AoError:
-            found[name] = None
-    return found
-
-
-class Round:
-    """One session's turn in a round: what all of its steps share."""
-
-    def __init__(
-        self, home: str, settings: projects.Settings, session: Session, panes: Mapping[str, Pane] | None, clock: Clock
-    ) -> None:
-        self.home, self.settings, self.session, self.panes, self.clock = home, settings, session, panes, clock
-        self.done: Done = []
-
-    def serve(self) -> Done:
-        try:
-            self.project = self.settings.project(self.session)
-            self.file = self.settings.file(self.session["config_path"])
-        except AoError:
-            return []  # its configuration cannot be read: nothing is done rather than something else
-        try:
-            self._serve()
+            ACTIONS[step.action](place, session, key, step, done)
         except (Busy, sessions.Vanished):
-            pass  # an effect on it is under way in another process
-        except Unknown as error:
-            self._wait_all(str(error))
-        except Exception as error:
-            self._report(error)
-        return self.done
-
-    def _serve(self) -> None:
-        if self.session.get("doing"):
-            lives.settle(self.home, self.project, self.session, self.clock)
-            return
-        if _must_end(self.session) and self._may_end():
-            prune_too = status.is_merged(self.session) and config.setting(self.file, "lifecycle.on_merge") == "prune"
-            self._note("cleanup", None)
-            lives.clean_up(self.home, self.project, self.session, prune_too, self.clock)
-            return
-        with effects.hold(self.home, self.session):
-            self.session = sessions.find(self.home, self.session["id"])
-            if self.session.get("doing"):
-                return
-            restore = self._act()
-        if restore:
-            self._restore(restore)
-
-    def _act(self) -> str:
-        """Everything that happens under the effect lock; returns the key of a condition that wants a restore."""
-        restore = ""
-        if self.panes is not None:
-            deliver.advance(self.home, self.project, self.session, self.panes, self.clock)
-        self._start_checks()
-        for key in list(self.session.get("conditions") or ()):
-            self.session = sessions.find(self.home, self.session["id"])
-            if key not in self.session["conditions"]:
-                continue
-            self._finish_interrupted(key)
-            step = self._next(self.session, key)
-            if isinstance(step, due.Wait):
-                self._wait(key, step.why)
-            elif step.action == "restore":
-                restore = key
-            elif not (key == "agent-exited" and self.session.get("is_lost")):
-                self._take(key, step)
-        return restore
-
-    def _next(self, record: Session, key: str) -> due.Step | due.Wait:
-        if key not in record["conditions"]:
-            return due.Wait("closed")
-        return due.next_step(record, key, self._reaction(key), self.clock)
-
-    def _reaction(self, key: str) -> Mapping[str, Any]:
-        return config.reactions(self.project).get(key) or {}
-
-    def _take(self, key: str, step: due.Step) -> None:
-        take: dict[str, Callable[[str, due.Step], None]] = {
-            "send-to-agent": self._send,
-            "notify": self._notify,
-            "escalate": self._notify,
-            "auto-merge": self._merge,
-        }
-        try:
-            take[step.action](key, step)
-        except Unknown as error:
-            self._wait(key, f"an answer: {error}")
-
-    def _send(self, key: str, step: due.Step) -> None:
-        text = compose(self.home, self.project, self.session, key, step, self._reaction(key))
-        message = deliver.message(text, key, self.clock)
-        if self.intend(key, step, message["id"], message):
-            self._note("send-to-agent", key)
-
-    def _notify(self, key: str, step: due.Step) -> None:
-        reaction = self._reaction(key)
-        message = sentence(self.home, self.project, self.session, key, step, reaction)
-        priority = str(reaction.get("priority") or "urgent") if step.action == "notify" else self._urgency(reaction)
-        told = notify.notification(key, priority, message, self.clock, self.project.id, self.session)
-        if self.intend(key, step, told["id"], told=told):
-            self._note(step.action, key)
-            self._hand_over(key, told)
-
-    def _urgency(self, reaction: Mapping[str, Any]) -> str:
-        return str(reaction.get("priority") or "urgent")
-
-    def _hand_over(self, key: str, told: notify.Notification) -> None:
-        self.result(key, told["id"], notify.attempt(self.home, self.file, told, self.clock))
-
-    def _merge(self, key: str, step: due.Step) -> None:
-        method = self._reaction(key).get("merge_method") or config.setting(self.project, "merge.method")
-        self._note("auto-merge", key)
-        try:
-            merge.attempt(self.home, self.project, self.session, method, "", self.clock)
-        except Unknown:
             raise
-        except AoError as error:
-            self.done[-1]["error"] = str(error)
-
-    def _restore(self, key: str) -> None:
-        step = self._next(sessions.find(self.home, self.session["id"]), key)
-        if not isinstance(step, due.Step) or step.action != "restore":
-            return
-        id, error = "r" + deliver.new_id()[1:], ""
-        if not self.intend(key, step, id):
-            return
-        self._note("restore", key)
-        try:
-            lives.restore(self.home, self.project, self.session, self.clock)
-        except AoError as failure:
-            error = str(failure)
-        self.result(key, id, error)
-
-    def intend(
-        self, key: str, step: due.Step, id: str, message: Session | None = None, told: Session | None = None
-    ) -> bool:
-        """Save the intent if the newest record still wants this step; whether it does."""
-        intended = []
-
-        def change(fresh: Session) -> list[dict[str, Any]]:
-            if self._next(fresh, key) != step:
-                return []
-            intended.append(id)
-            condition = fresh["conditions"][key]
-            fields = {"id": id, "fingerprint": step.fingerprint, "action": step.action, "at": self.clock.iso}
-            head = (fresh.get("pr") or {}).get("head_sha")
-            condition.update(
-                intent={**fields, "items": list(step.items), "head_sha": head}, result=None, waiting_for=None
-            )
-            if told:
-                condition["intent"]["told"] = told
-            if message:
-                fresh["inbox"].append(message)
-            return _triggered(key, step, condition, told)
-
-        self.session = sessions.update(self.home, self.session, change, self.clock)
-        return bool(intended)
-
-    def result(self, key: str, id: str, error: str) -> None:
-        def change(fresh: Session) -> None:
-            condition = fresh["conditions"].get(key)
-            if condition and (condition.get("intent") or {}).get("id") == id and not condition.get("result"):
-                conditions.record_result(fresh, key, self.clock, error)
-
-        self.session = sessions.update(self.home, self.session, change, self.clock)
-
-    def _finish_interrupted(self, key: str) -> None:
-        """An intent without result whose lock was free: its process died, so the world is asked what happened."""
-        condition = self.session["conditions"][key]
-        intent = condition.get("intent")
-        if not intent or condition.get("result"):
-            return
-        if intent.get("told"):
-            told = intent["told"]
-            if notify.was_sent(self.home, self.file, told["id"], told["priority"]):
-                self.result(key, intent["id"], "")
-            else:
-                self._hand_over(key, told)
-        elif intent["action"] == "restore":
-            runs = self.session.get("runtime_state") == "alive"
-            self.result(key, intent["id"], "" if runs else "it was interrupted")
-        elif intent["action"] == "auto-merge":  # its `doing` was settled; this part of the record was not
-            self.result(key, intent["id"], "it was interrupted")
-
-    def _wait(self, key: str, why: str) -> None:
-        """Say why nothing is done, in the record and once in the log."""
-
-        def change(fresh: Session) -> list[dict[str, Any]]:
-            condition = fresh["conditions"].get(key)
-            if condition is None or condition.get("waiting_for") == why:
-                return []
-            condition["waiting_for"] = why
-            return [{"type": "reaction_skipped", "reaction_key": key, "why": why}]
-
-        if (self.session["conditions"].get(key) or {}).get("waiting_for") != why:
-            self.session = sessions.update(self.home, self.session, change, self.clock)
-
-    def _wait_all(self, why: str) -> None:
-        for key in self.session.get("conditions") or ():
-            self._wait(key, f"an answer: {why}")
-
-    def _may_end(self) -> bool:
-        """An agent may finish its turn after its work was merged, but not for ever."""
-        at_rest = self.session.get("activity") in ("ready", "idle", "exited")
-        return at_rest or self.clock.elapsed(self.session.get("over_since")) >= TURN_OVER_WITHIN
-
-    def _start_checks(self) -> None:
-        """Start `ao-ci`, in a process and under a lock of its own, where the forge runs no checks."""
-        pull = self.session.get("pr")
-        scm = plugins.load("scm", config.setting(self.project, "scm"))
-        if not pull or not scm.ci_wanted(pull, self.project) or self.session.get("pr_unknown_since"):
-            return
-        ci = {**self.session, "id": f"ci-{self.session['id']}"}
-        if effects.is_under_way(self.home, ci) or _checks_running(self.home) >= (os.cpu_count() or 2):
-            return
-        environment = {**os.environ, "AO_HOME": self.home, "AO_CONFIG": self.project.source}
-        with effects.effect("ci.start"):
-            proc.detach([sys.executable, os.path.join(ROOT, "bin", "ao-ci"), self.session["id"]], environment)
-        self._note("ci", None)
-
-    def _note(self, action: str, key: str | None) -> None:
-        names = {"session_id": self.session["id"], "project_id": self.session["project_id"]}
-        self.done.append({**names, "reaction_key": key, "action": action})
-
-    def _report(self, error: Exception) -> None:
-        """A failure of one session becomes an event, once, and the round goes on with the next session."""
-        message = str(error) if isinstance(error, AoError) else f"{type(error).__name__}: {error}"
-        self.done.append({"session_id": self.session["id"], "project_id": self.session["project_id"], "error": message})
-
-        def change(fresh: Session) -> list[dict[str, Any]]:
-            if fresh.get("react_error") == message:
-                return []
-            fresh["react_error"] = message
-            return [{"type": "tick_error", "message": message}]
-
-        sessions.update(self.home, self.session, change, self.clock)
+        except Exception as error:  # what stands open beside it is not kept from its turn
+            _wait(place, session, key, f"an answer: {reason(error)}")
+            if not isinstance(error, Unknown):
+                done.append({**_note(session, step.action, key), "error": reason(error)})
+    return False
 
 
-def _triggered(
-    key: str, step: due.Step, condition: Mapping[str, Any], told: notify.Notification | None
-) -> list[dict[str, Any]]:
+def _send(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
+    text = compose(place.home, place.project, session, key, step, _reaction(place, key))
+    message = deliver.message(text, key, place.clock)
+    if intend(place, session, key, step, message["id"], message):
+        done.append(_note(session, step.action, key))
+
+
+def _notify(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
+    reaction = _reaction(place, key)
+    message = sentence(place.home, place.project, session, key, step, reaction)
+    told = notify.notification(key, priority(reaction), message, place.clock, place.project.id, session)
+    if intend(place, session, key, step, told["id"], told=told):
+        done.append(_note(session, step.action, key))
+
+
+def _merge(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
+    method = _reaction(place, key).get("merge_method") or config.setting(place.project, "merge.method")
+    done.append(_note(session, step.action, key))
+    try:
+        merge.attempt(place.home, place.project, session, method, "", place.clock)
+    except Unknown:
+        raise
+    except AoError as error:  # its result is in the record
+        done[-1]["error"] = str(error)
+
+
+def _restore(place: Place, session: Session, key: str, done: Done) -> None:
+    step, id, error = next_step(place, session, key), deliver.new_id("r"), ""
+    if not isinstance(step, due.Step) or step.action != "restore" or not intend(place, session, key, step, id):
+        return
+    done.append(_note(session, step.action, key))
+    try:
+        lives.restore(place.home, place.project, session, place.clock)
+    except AoError as failure:
+        error = str(failure)
+    result(place, session, key, id, error)
+
+
+ACTIONS: dict[str, Callable[[Place, Session, str, due.Step, Done], None]] = {
+    "send-to-agent": _send,
+    "notify": _notify,
+    "escalate": _notify,
+    "auto-merge": _merge,
+}
+
+
+def priority(reaction: Mapping[str, Any]) -> str:
+    return str(reaction.get("priority") or "urgent")
+
+
+def _is_in_flight(condition: Mapping[str, Any]) -> bool:
+    return bool(condition.get("intent")) and not condition.get("result")
+
+
+def _was_interrupted(condition: Mapping[str, Any]) -> bool:
+    """Whether an intent's process died: these are carried out under the effect lock, which is free now.
+
+    A message is on its way by itself, and notifications are handed over at the end of each round.
+    """
+    return condition["intent"]["action"] in ("restore", "auto-merge")
+
+
+def _finish_interrupted(place: Place, session: Session, key: str) -> None:
+    condition = session["conditions"][key]
+    if _was_interrupted(condition):
+        is_back = condition["intent"]["action"] == "restore" and not status.has_ended(session)
+        result(place, session, key, condition["intent"]["id"], "" if is_back else "it was interrupted")
+
+
+def _wait(place: Place, session: Session, key: str, why: str) -> None:
+    """Say why nothing is done, in the record and once in the log."""
+
+    def change(fresh: Session) -> list[dict[str, Any]]:
+        condition = fresh["conditions"].get(key)
+        if condition is None or condition.get("waiting_for") == why:
+            return []
+        condition["waiting_for"] = why
+        return [{"type": "reaction_skipped", "reaction_key": key, "why": why}]
+
+    if session["conditions"][key].get("waiting_for") != why:
+        sessions.update(place.home, session, change, place.clock)
+
+
+def _must_end(place: Place, session: Session) -> bool:
+    """Whether its work is over and its agent or its worktree should go: once the turn is over, but not never."""
+    is_over = status.is_merged(session) or session.get("outcome") == "done"
+    if not is_over or session.get("runtime_state") != "alive":
+        return is_over and _must_prune(place, session)
+    at_rest = session.get("activity") in ("ready", "idle", "exited")
+    return at_rest or place.clock.elapsed(session.get("over_since")) >= TURN_OVER_WITHIN
+
+
+def _must_prune(place: Place, session: Session) -> bool:
+    wanted = status.is_merged(session) and config.setting(place.file, "lifecycle.on_merge") == "prune"
+    return wanted and os.path.isdir(session.get("workspace_path") or "")
+
+
+def _wants_checks(place: Place, session: Session) -> bool:
+    """Whether `ao-ci` should be started: the forge runs no checks, some are wanted, and nobody is at it."""
+    pull = session.get("pr")
+    if not pull or session.get("pr_unknown_since"):
+        return False
+    scm = plugins.load("scm", config.setting(place.project, "scm"))
+    ci = {"project_id": session["project_id"], "id": f"ci-{pull['number']}"}
+    return bool(scm.ci_wanted(pull, place.project)) and not effects.is_under_way(place.home, ci)
+
+
+def _start_checks(place: Place, session: Session) -> None:
+    """Start `ao-ci`, in a process and under a lock of its own."""
+    environment = {**os.environ, "AO_HOME": place.home, "AO_CONFIG": place.project.source}
+    with effects.effect("ci.start"):
+        proc.detach([sys.executable, os.path.join(ROOT, "bin", "ao-ci"), session["id"]], environment)
+
+
+def _note_error(place: Place, session: Session, message: str | None) -> None:
+    """Keep why a turn went wrong until one goes well, and log it once."""
+
+    def change(fresh: Session) -> list[dict[str, Any]]:
+        known, fresh["react_error"] = fresh.get("react_error"), message
+        return [{"type": "tick_error", "message": message}] if message and message != known else []
+
+    if session.get("react_error") != message:
+        sessions.update(place.home, session, change, place.clock)
+
+
+def _reaction(place: Place, key: str) -> Mapping[str, Any]:
+    return config.reactions(place.project).get(key) or {}
+
+
+def _names(session: Session) -> dict[str, Any]:
+    return {"session_id": session["id"], "project_id": session["project_id"]}
+
+
+def _note(session: Session, action: str | None, key: str | None = None) -> dict[str, Any]:
+    return {**_names(session), "reaction_key": key, "action": action}
+
+
+def _triggered(key: str, step: due.Step, attempts: int, told: notify.Notification | None) -> list[dict[str, Any]]:
     if step.action == "escalate":
-        first = {"type": "reaction_escalated", "reaction_key": key, "attempts": condition["attempts"], "why": step.why}
+        first = {"type": "reaction_escalated", "reaction_key": key, "attempts": attempts, "why": step.why}
     else:
         first = {"type": "reaction_triggered", "reaction_key": key, "action": step.action}
     return [first, notify.event(told, step.action)] if told else [first]
-
-
-def _checks_running(home: str) -> int:
-    """How many `ao-ci` hold their lock."""
-    root, count = os.path.dirname(paths.lock(home, "effect", "x")), 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.startswith("ci-") and name.endswith(".lock"):
-                count += store.is_held(os.path.join(folder, name.removesuffix(".lock")))
-    return count

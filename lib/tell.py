@@ -11,7 +11,7 @@ from typing import Any
 from lib import config, plugins, prompts
 from lib.config import Project
 from lib.due import Step
-from lib.errors import AoError
+from lib.errors import AoError, Unknown
 from lib.spawn import OPEN_PR
 
 Session = dict[str, Any]
@@ -38,16 +38,21 @@ def compose(home: str, project: Project, session: Session, key: str, step: Step,
     message = reaction.get("message")
     scm = plugins.load("scm", config.setting(project, "scm"))
     if key == "ci-failed":
-        return prompts.ci_failed(project, session, scm.failures(home, project, session), message)
+        failures = scm.failures(home, project, session)
+        if not failures:
+            raise Unknown("no check is red any more, as the next look will find")
+        return prompts.ci_failed(project, session, failures, message)
     if key in ("changes-requested", "bugbot-comments"):
         wanted = set(step.items)
         new = [comment for comment in scm.comments(home, project, session) if comment.id in wanted]
+        if not new:
+            raise Unknown("no comment is open any more, as the next look will find")
         return prompts.comments(project, session, new, message, bots=key == "bugbot-comments")
     if key == "merge-conflicts":
         return prompts.merge_conflicts(project, session, message)
     if key == "agent-idle":
         return prompts.agent_idle(project, session, message, OPEN_PR)
-    return str(message or headline(session, key))
+    return str(message)  # the configuration demands one for the others
 
 
 def sentence(home: str, project: Project, session: Session, key: str, step: Step, reaction: Reaction) -> str:

@@ -18,7 +18,21 @@ from lib import ROOT, proc
 
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
-    *("errors", "clock", "proc", "paths", "store", "plugins", "kinds", "config", "git", "render", "cli", "launcher"),
+    *(
+        "errors",
+        "clock",
+        "proc",
+        "threads",
+        "paths",
+        "store",
+        "plugins",
+        "kinds",
+        "config",
+        "git",
+        "render",
+        "cli",
+        "launcher",
+    ),
     *("ready", "status", "conditions", "due", "events", "sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here", "overview"),

@@ -44,6 +44,9 @@ class Agent(Protocol):
     # Whether the input box of this screen still holds text that was typed or pasted. Pure.
     def has_draft(self, project: Project, screen: str) -> bool: ...
 
+    # A message as this agent's terminal can take it: long lines broken for one that reads lines. Pure.
+    def fit(self, text: str) -> str: ...
+
     # For each message id whether the agent has it: True, False (it certainly does not), None (cannot be known).
     # history is the terminal's scrollback, None when it could not be read.
     def received(

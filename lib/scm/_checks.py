@@ -28,7 +28,7 @@ Run = dict[str, Any]
 
 def lock(home: str, project: Project, record: _pulls.Record) -> str:
     """The effect lock that a run holds; a check marked running while it is free died with its process."""
-    return paths.lock(home, "effect", project.id, f"ci-{record['session'] or record['number']}")
+    return paths.lock(home, "effect", project.id, f"ci-{record['number']}")
 
 
 def listed(home: str, project: Project, record: _pulls.Record) -> list[dict[str, str]]:

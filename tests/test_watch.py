@@ -1,0 +1,222 @@
+"""The loop, its table and the log of events, as people and cron run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import scripts
+from conftest import ROOT, until
+from talking import change, clock, configure, logged_events, record, red, told
+from terminals import agent, launch
+
+from lib import cli, events, loop, observe, paths, rounds, sessions, store
+from lib.runtime import tmux
+from lib.scm import local
+from lib.workspace import worktree
+
+WATCH = os.path.join(ROOT, "bin", "ao-watch")
+EVENTS = os.path.join(ROOT, "bin", "ao-events")
+
+
+@pytest.fixture
+def world(home, monkeypatch):
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {one["id"]: one["pr"] for one in group})
+    monkeypatch.setattr(worktree, "head", lambda path: None)
+    monkeypatch.setitem(cli._notices, "to", "")
+    configure(home)
+    return home
+
+
+def watch(home: str, *args: str) -> scripts.Called:
+    return scripts.call("ao-watch", "--config", os.path.join(home, "ao.yaml"), *args)
+
+
+# --- ao-watch --------------------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_loop_looks_acts_and_prints_nothing(world):
+    record(world)
+    agent(world, "shop-1", "--dialog")
+    assert watch(world, "--for", "0s", "--quiet") == (0, "", "")
+    assert len(told(world)) == 1
+    assert loop.read(world)["tick"]["errors"] == loop.read(world)["react"]["errors"] == 0
+
+
+def test_it_goes_on_for_as_long_as_it_is_told(world):
+    rounds_before = loop.read(world).get("look")
+    assert rounds_before is None
+    assert watch(world, "--for", "0.5s", "--interval", "0.2", "--quiet").code == 0
+    assert loop.read(world)["look"]
+
+
+def test_one_loop_runs_at_a_time(world):
+    with store.lock(paths.lock(world, "loop")):
+        assert watch(world, "--quiet") == (0, "", "")
+        ran = watch(world)
+    assert (ran.code, ran.out) == (1, "") and "another loop is running; end it with: ao-stop" in ran.err
+
+
+def test_a_round_that_breaks_does_not_end_the_loop(world, monkeypatch):
+    looks = []
+
+    def look(home, only=None):
+        looks.append(1)
+        if len(looks) < 3:
+            raise ZeroDivisionError("oops")
+        return []
+
+    monkeypatch.setattr(rounds, "look", look)
+    ran = watch(world, "--for", "1s", "--interval", "0.1")
+    assert ran.code == 0 and len(looks) > 3
+    assert ran.err.count("Traceback") == 1 and "ZeroDivisionError: oops" in ran.err
+    with open(os.path.join(world, "logs", "loop.log")) as file:
+        assert file.read().count("Traceback") == 1
+
+
+def test_a_problem_is_said_once_and_kept_for_who_looks_later(world, monkeypatch):
+    problem = {"session_id": "shop-1", "project_id": "shop", "message": "cannot\nlook"}
+    monkeypatch.setattr(observe, "run", lambda home, clock, only: [problem])
+    ran = watch(world, "--for", "0.3s", "--interval", "0.1")
+    assert ran.err == "ao-watch: shop-1: cannot look\n"
+    assert watch(world, "--for", "0s", "--quiet").err == ""
+    with open(os.path.join(world, "logs", "loop.log")) as file:
+        assert file.read().count("shop-1: cannot look") == 2
+
+
+def test_pausing_the_fleet_ends_the_loop(world):
+    threading.Timer(0.3, lambda: loop.pause(world, clock(1e9), True)).start()
+    ran = watch(world, "--interval", "0.1")
+    assert ran.code == 0 and "go on with: ao-stop --resume" in ran.err
+    ran = watch(world, "--for", "0s")
+    assert "the fleet is paused: it is looked at, and nothing is done" in ran.err
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_at_once_and_leaves_nothing_held(home, sign, code):
+    """F50"""
+    configure(home)
+    command = [sys.executable, WATCH, "--config", os.path.join(home, "ao.yaml"), "--interval", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: (loop.read(home).get("react") or {}).get("at"), "the first round")
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=15)
+    assert (process.returncode, out, err) == (code, "", "")
+    for name in ("loop", "tick", "react"):
+        assert not store.is_held(paths.lock(home, name))
+
+
+def test_the_table_stands_still_and_what_is_said_stays_above_it(home):
+    """In a real terminal: one table, its lines replaced in place, notifications in the history."""
+    configure(home)
+    record(home, issue_title="the first issue", activity="waiting_input", question="which port?")
+    agent(home, "shop-1", "--dialog")
+    argv = [sys.executable, WATCH, "--config", os.path.join(home, "ao.yaml"), "--interval", "0.3"]
+    launch(home, "watch", argv, AO_HOME=home)
+    until(lambda: "[urgent] shop shop-1" in tmux.screen(home, "watch"), "the notification")
+    looks = loop.read(home)["look"]["wall"]
+    until(lambda: loop.read(home)["look"]["wall"] > looks + 1, "more rounds")
+    record(home, "shop-2", issue_title="the second issue", runtime="elsewhere")
+    until(lambda: "the second issue" in tmux.screen(home, "watch"), "the new line")
+    lines = tmux.screen(home, "watch").rstrip().split("\n")
+    heads = [place for place, line in enumerate(lines) if line.startswith("session ")]
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("[urgent]")]
+    assert len(heads) == 1 and place < heads[0]
+    assert sum(line.startswith("shop-1 ") for line in lines) == 1
+    assert lines[-1].startswith("shop-2 ")
+
+
+def test_a_table_longer_than_the_terminal_says_what_is_missing(home):
+    configure(home)
+    for number in range(1, 61):
+        record(home, f"shop-{number}", runtime="elsewhere")
+    argv = [sys.executable, WATCH, "--config", os.path.join(home, "ao.yaml"), "--interval", "0.3"]
+    launch(home, "watch", argv, AO_HOME=home)
+    until(lambda: "more; see: ao-status" in tmux.screen(home, "watch"), "the cut table")
+    looks = loop.read(home)["look"]["wall"]
+    until(lambda: loop.read(home)["look"]["wall"] > looks + 1, "more rounds")
+    history = tmux.screen(home, "watch", history=True)
+    assert history.count("more; see: ao-status") == 1 and history.count("\nsession ") == 1
+
+
+# --- ao-tick, ao-react -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_tick_leaves_quietly(world):
+    with store.lock(paths.lock(world, "tick")):
+        assert scripts.call("ao-tick") == (0, "", "")
+        assert scripts.call("ao-tick", "--json") == (0, "[]\n", "")
+
+
+def test_a_tick_says_what_it_could_not_look_at(world, monkeypatch):
+    problem = {"session_id": None, "project_id": "shop", "message": "cannot\nlook"}
+    monkeypatch.setattr(observe, "run", lambda home, clock, only: [problem])
+    assert scripts.call("ao-tick") == (0, "", "ao-tick: shop: cannot look\n")
+    assert json.loads(scripts.call("ao-tick", "--json").out) == [problem]
+
+
+def test_react_says_what_it_does_and_would_do(world, monkeypatch):
+    monkeypatch.setattr(local, "failures", lambda *args: [local.Failure("test", "", "", "log")])
+    record(world)
+    change(world, pr=red())
+    assert json.loads(scripts.call("ao-react", "--dry-run", "--json").out)[0]["action"] == "send-to-agent"
+    assert sessions.find(world, "shop-1")["inbox"] == []
+    assert scripts.call("ao-react").err == "shop-1: ci-failed: send-to-agent\n"
+    assert "is under way" in scripts.call("ao-react", "--dry-run").err
+    assert json.loads(scripts.call("ao-react", "--json").out) == []
+
+
+def test_what_people_are_told_is_on_stdout_and_with_json_beside_it(world):
+    record(world, activity="waiting_input", question="which port?")
+    change(world)
+    ran = scripts.call("ao-react")
+    assert "which port?" in ran.out
+    record(world, "shop-2", activity="waiting_input", question="which host?")
+    change(world, "shop-2")
+    ran = scripts.call("ao-react", "--json")
+    assert "which host?" in ran.err and json.loads(ran.out)[0]["session_id"] == "shop-2"
+
+
+# --- ao-events -------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_read_by_session_age_and_as_json(home):
+    configure(home)
+    record(home)
+    record(home, "shop-2")
+    change(home, pr=red())
+    assert "spawned" in scripts.call("ao-events", "shop-1").out
+    assert "shop-2" not in scripts.call("ao-events", "shop-1").out
+    found = json.loads(scripts.call("ao-events", "shop-1", "--json").out)
+    assert found[0]["type"] == "spawned"
+    assert scripts.call("ao-events", "--since", "1h", "--json") == (0, "[]\n", "")  # these are of long ago
+    assert scripts.call("ao-events", "--since", "soon").code == 1
+    assert scripts.call("ao-events", "nobody").code == 1
+
+
+def test_following_prints_json_lines_as_they_happen_until_nobody_reads(home):
+    configure(home)
+    record(home)
+    command = [sys.executable, EVENTS, "shop-1", "-f", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert json.loads(process.stdout.readline())["type"] == "spawned"
+        change(home, activity="active")
+        assert json.loads(process.stdout.readline())["type"] == "activity_changed"
+        process.stdout.close()
+        change(home, activity="ready")
+        assert process.wait(15) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(home):
+    configure(home)
+    events.append(home, clock(), [{"type": "tick_error", "project_id": "shop", "message": "x" * 300}] * 300)
+    shell = f"'{sys.executable}' '{EVENTS}' --since 9999d | head -1"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    assert len(logged_events(home)) == 300
