@@ -27,7 +27,7 @@ from checking import Check, announcements, checks
 from telling import Teller, heading, introduce, painted
 from world import ISSUES, REVIEWER, World
 
-from lib import render, sessions, status, store
+from lib import render, sessions, status
 from lib.errors import AoError
 from lib.runtime import tmux
 
@@ -81,22 +81,33 @@ def demo(folder: str) -> int:
 def clean(folder: str, keep: bool, is_kept: bool) -> None:
     """End every process of the demo unless it is to `keep` standing, and remove its folder unless that is kept."""
     home = os.path.join(folder, "home")
-    locks = os.path.join(home, "locks", "effect", "shop")
-    until = time.monotonic() + 15
-    while time.monotonic() < until and is_any_held(locks):  # a check runs in a process of its own
-        time.sleep(0.1)
     if not keep and os.path.isdir(home):
         try:
             tmux.kill_server(home)
         except AoError as error:
             print(f"demo: {error}", file=sys.stderr)
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            end(home, sign)
     if not is_kept:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_any_held(locks: str) -> bool:
-    names = os.listdir(locks) if os.path.isdir(locks) else []
-    return any(store.is_held(os.path.join(locks, name.removesuffix(".lock"))) for name in names)
+def end(home: str, sign: signal.Signals) -> None:
+    """Ask what still works in this AO_HOME to end, and wait for it: checks run in processes of their own."""
+    left, until = processes(home), time.monotonic() + 5
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sign)
+    while left and time.monotonic() < until:
+        time.sleep(0.05)
+        left = processes(home)
+
+
+def processes(home: str) -> list[int]:
+    """The processes that have this AO_HOME in their environment."""
+    listed = subprocess.run(["ps", "axeww", "-o", "pid=,command="], capture_output=True, check=True).stdout
+    lines = listed.decode("utf-8", "replace").splitlines()
+    return [int(line.split()[0]) for line in lines if f" AO_HOME={home} " in line + " "]
 
 
 def where_to_look(folder: str) -> None:
