@@ -55,7 +55,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     return problems
 
 
-def _damaged(home: str, path: str, why: str, clock: Clock) -> dict[str, Any]:
+def _damaged(path: str, why: str, clock: Clock) -> dict[str, Any]:
     """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
     folder, name = os.path.split(path)
     names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}

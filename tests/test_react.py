@@ -179,6 +179,7 @@ def test_a_timer_fires_although_nothing_else_happens_and_new_content_is_still_de
     change(home, pr=pull(threads=["r1"], review_decision="changes_requested"))
     act(home)
     confirm(home)
+    change(home, activity="active")
     assert act(home, 29 * MINUTE) == []
     assert act(home, 31 * MINUTE) == ["shop-1 changes-requested escalate"]
     change(home, seconds=32 * MINUTE, pr=pull(threads=["r1", "r2"], review_decision="changes_requested"))
