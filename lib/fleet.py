@@ -31,8 +31,16 @@ def tell(home: str, clock: Clock, only: str | None = None) -> Done:
     """Tell people of everything that is due; returns what was told of several sessions together."""
     settings = projects.Settings()
     records = sessions.everything(home, only).records
-    done = _intend_for_lost(home, settings, records, clock) + _intend_for_projects(home, settings, records, clock)
-    letters = [*_of_sessions(home, settings, only, clock), *_of_projects(home, settings, records, clock)]
+    done = _intend_for_lost(home, settings, records, clock)
+    letters: list[Letter] = []
+    for place, members in _projects(home, settings, records, clock):
+        for key in projects.due(home, place.project, clock):
+            projects.intend(home, place.project, key, projects.news(place.project, key, members, clock), clock)
+            done.append(_note(place.project.id, key))
+        for key, told in projects.under_way(home, place.project):
+            finish = functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
+            letters.append(Letter(place.file, told, finish))
+    letters += _of_sessions(home, settings, only, clock)
     different = {letter.told["id"]: (letter.file, letter.told) for letter in letters}
     answers = notify.send(home, list(different.values()), clock) if letters else {}
     for letter in letters:
@@ -62,16 +70,6 @@ def _intend_for_lost(home: str, settings: projects.Settings, records: list[Sessi
     return [_note(project.id, key)]
 
 
-def _intend_for_projects(home: str, settings: projects.Settings, records: list[Session], clock: Clock) -> Done:
-    done = []
-    for place, members in _projects(home, settings, records, clock):
-        for key in projects.due(home, place.project, clock):
-            told = projects.news(place.project, key, members, clock)
-            projects.intend(home, place.project, key, told, clock)
-            done.append(_note(place.project.id, key))
-    return done
-
-
 def _of_sessions(home: str, settings: projects.Settings, only: str | None, clock: Clock) -> Iterator[Letter]:
     for session in sessions.everything(home, only).records:
         for key, condition in (session.get("conditions") or {}).items():
@@ -87,14 +85,6 @@ def _finish(place: Place, session: Session, key: str, id: str, error: str) -> No
         result(place, session, key, id, error)
     except (sessions.Vanished, Busy):
         pass  # with its record, or the next round finds that it was sent
-
-
-def _of_projects(home: str, settings: projects.Settings, records: list[Session], clock: Clock) -> Iterator[Letter]:
-    for place, _ in _projects(home, settings, records, clock):
-        for key, told in projects.under_way(home, place.project):
-            yield Letter(
-                place.file, told, functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
-            )
 
 
 def _projects(

@@ -12,7 +12,7 @@ import glob
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lib import (
@@ -55,41 +55,22 @@ class Place(NamedTuple):
     clock: Clock
 
 
-class Slots:
-    """How many more `ao-ci` may run on this machine; counted when the first is wanted, then shared by all threads."""
-
-    def __init__(self, home: str) -> None:
-        self._home, self._lock = home, threading.Lock()
-        self._free: int | None = None
-
-    def take(self) -> bool:
-        with self._lock:
-            if self._free is None:
-                self._free = (os.cpu_count() or 2) - self._running()
-            self._free -= 1
-            return self._free >= 0
-
-    def _running(self) -> int:
-        held = glob.glob(os.path.join(glob.escape(self._home), "locks", "effect", "*", "ci-*.lock"))
-        return sum(store.is_held(path.removesuffix(".lock")) for path in held)
-
-
 def run(home: str, clock: Clock, only: str | None = None) -> Done:
     """Act once on everything that is due, and return what was done."""
-    settings, slots = projects.Settings(), Slots(home)
-    busy = [session for session in sessions.everything(home, only).records if _may_want(session)]
+    records = sessions.everything(home, only).records
+    settings, slots = projects.Settings(), threading.Semaphore(_free_slots(home, records))
     panes = functools.cache(functools.partial(_look, home))  # one call a round, and none when nobody is spoken to
 
     def serve(session: Session) -> Done:
         place = place_of(home, settings, session, clock)
         return _serve(place, session, panes, slots) if place else []
 
-    if len(busy) < 2:
-        return [one for session in busy for one in serve(session)]
+    if len(records) < 2:
+        return [one for session in records for one in serve(session)]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [one for found in pool.map(serve, busy) for one in found]
+        return [one for found in pool.map(serve, records) for one in found]
 
 
 def preview(home: str, clock: Clock, only: str | None = None) -> Done:
@@ -168,18 +149,6 @@ def result(place: Place, session: Session, key: str, id: str, error: str) -> Non
     sessions.update(place.home, session, change, place.clock)
 
 
-def _may_want(session: Session) -> bool:
-    """A first sieve, by what is cheap to know."""
-    ended = status.is_merged(session) or session.get("outcome") == "done"
-    return ended or bool(
-        session.get("doing")
-        or session.get("conditions")
-        or sessions.open_message(session)
-        or status.has_open_pr(session)
-        or session.get("react_error")
-    )
-
-
 def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
     try:
         found: Mapping[str, Pane] = plugins.load("runtime", runtime).look(home)
@@ -188,7 +157,7 @@ def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
         return None
 
 
-def _serve(place: Place, session: Session, panes: Panes, slots: Slots) -> Done:
+def _serve(place: Place, session: Session, panes: Panes, slots: threading.Semaphore) -> Done:
     """A session's turn; what goes wrong becomes an event, once, and the others have theirs."""
     done: Done = []
     try:
@@ -202,7 +171,7 @@ def _serve(place: Place, session: Session, panes: Panes, slots: Slots) -> Done:
     return done
 
 
-def _take_turn(place: Place, session: Session, panes: Panes, slots: Slots, done: Done) -> None:
+def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Semaphore, done: Done) -> None:
     if session.get("doing"):
         lives.settle(place.home, place.project, session, place.clock)
         return
@@ -211,7 +180,7 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: Slots, done:
         done.append(_note(session, "cleanup"))
         lives.clean_up(place.home, place.project, session, prune_too, place.clock)
         return
-    if _wants_checks(place, session) and slots.take():
+    if _wants_checks(place, session) and slots.acquire(blocking=False):
         done.append(_note(session, "ci"))
         _start_checks(place, session)
     if not sessions.open_message(session) and not any(_is_news(place, session, key) for key in session["conditions"]):
@@ -246,11 +215,11 @@ def _is_news(place: Place, session: Session, key: str) -> bool:
 
 def _act(place: Place, session: Session, key: str, done: Done) -> bool:
     """Do what one open condition wants now; True when it wants a restore, for which the lock must be free."""
-    condition = session["conditions"].get(key)
-    if condition is None:
-        return False
-    if _is_in_flight(condition):
-        _finish_interrupted(place, session, key)
+    condition = session["conditions"].get(key) or {}
+    if _was_interrupted(condition):
+        is_back = condition["intent"]["action"] == "restore" and not status.has_ended(session)
+        result(place, session, key, condition["intent"]["id"], "" if is_back else "it was interrupted")
+    if not condition or _is_in_flight(condition):
         return False
     step = next_step(place, session, key)
     if isinstance(step, due.Wait):
@@ -328,14 +297,7 @@ def _was_interrupted(condition: Mapping[str, Any]) -> bool:
 
     A message is on its way by itself, and notifications are handed over at the end of each round.
     """
-    return condition["intent"]["action"] in ("restore", "auto-merge")
-
-
-def _finish_interrupted(place: Place, session: Session, key: str) -> None:
-    condition = session["conditions"][key]
-    if _was_interrupted(condition):
-        is_back = condition["intent"]["action"] == "restore" and not status.has_ended(session)
-        result(place, session, key, condition["intent"]["id"], "" if is_back else "it was interrupted")
+    return _is_in_flight(condition) and condition["intent"]["action"] in ("restore", "auto-merge")
 
 
 def _wait(place: Place, session: Session, key: str, why: str) -> None:
@@ -374,6 +336,14 @@ def _wants_checks(place: Place, session: Session) -> bool:
     scm = plugins.load("scm", config.setting(place.project, "scm"))
     ci = {"project_id": session["project_id"], "id": f"ci-{pull['number']}"}
     return bool(scm.ci_wanted(pull, place.project)) and not effects.is_under_way(place.home, ci)
+
+
+def _free_slots(home: str, records: Sequence[Session]) -> int:
+    """How many more `ao-ci` this machine may run in this round."""
+    if not any(status.has_open_pr(session) for session in records):
+        return 0
+    held = glob.glob(os.path.join(glob.escape(home), "locks", "effect", "*", "ci-*.lock"))
+    return max(0, (os.cpu_count() or 2) - sum(store.is_held(path.removesuffix(".lock")) for path in held))
 
 
 def _start_checks(place: Place, session: Session) -> None:
