@@ -310,8 +310,7 @@ def _wait(place: Place, session: Session, key: str, why: str) -> None:
         condition["waiting_for"] = why
         return [{"type": "reaction_skipped", "reaction_key": key, "why": why}]
 
-    if session["conditions"][key].get("waiting_for") != why:
-        sessions.update(place.home, session, change, place.clock)
+    sessions.update(place.home, session, change, place.clock)
 
 
 def _must_end(place: Place, session: Session) -> bool:

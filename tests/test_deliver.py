@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, until
-from talking import SCRIPTED, clock, configure, deliver_once, inbox, look, queue, record
+from talking import clock, configure, deliver_once, inbox, look, queue, record
 from terminals import agent, launch, logged
 
 from lib import deliver, sessions
@@ -95,21 +95,24 @@ def test_a_crash_while_sending_ends_in_exactly_one_copy(home, project, fault):
     assert [text.split("\n")[0] for text in logged(log)[1:]] == ["once"]
 
 
-def test_whether_a_first_message_arrived_is_left_to_a_person_where_it_cannot_be_known(home):
+SILENT = "stty -echo; touch $AO_HOME/got; while printf '> '; read line; do echo $line >> $AO_HOME/got; echo; done"
+
+
+@pytest.mark.parametrize("fault", ["deliver.paste:before", "deliver.enter:after"])
+def test_whether_a_first_message_arrived_is_left_to_a_person_where_it_cannot_be_known(home, project, fault):
     """A program that shows nothing of what it is sent: after a crash nobody can tell. F9"""
-    project = configure(home, {**SCRIPTED, "ready": None, "busy": None})
-    launch(home, "shop-1", ["sh", "-c", "stty -echo; cat > $AO_HOME/got"], AO_HOME=home)
-    until(lambda: os.path.exists(os.path.join(home, "got")))
+    launch(home, "shop-1", ["sh", "-c", SILENT], AO_HOME=home)
+    at_prompt(home)
     session = record(home)
     queue(home, session, "once")
-    assert deliver_in_a_process(home, "deliver.enter:after") == -signal.SIGKILL
+    assert deliver_in_a_process(home, fault) == -signal.SIGKILL
     for seconds in range(1, 60, 5):
         deliver_once(home, project, seconds)
         look(home, seconds)
     assert inbox(home) == [("unconfirmed", "whether it arrived cannot be known")]
     assert sessions.find(home, "shop-1")["conditions"]["message-waiting"]
     with open(os.path.join(home, "got")) as file:
-        assert file.read().count("once") == 1
+        assert file.read().count("once") == (fault == "deliver.enter:after")
 
 
 def test_a_swallowed_enter_is_pressed_again_and_then_said(home, project, monkeypatch):

@@ -190,7 +190,7 @@ def test_a_timer_fires_although_nothing_else_happens_and_new_content_is_still_de
 # --- why nothing is done ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_done_says_why_once_and_an_idle_fleet_is_not_written(home):
+def test_what_is_not_done_says_why_once_and_an_idle_fleet_is_neither_locked_nor_written(home, monkeypatch):
     """F28"""
     configure(home)
     record(home)
@@ -203,6 +203,7 @@ def test_what_is_not_done_says_why_once_and_an_idle_fleet_is_not_written(home):
     assert condition(home, "ci-failed")["waiting_for"] == "the agent, which was told"
     before = [(one["rev"], one["updated_at"]) for one in sessions.everything(home).records]
     events_before = len(logged_events(home))
+    monkeypatch.setattr(effects, "hold", None)
     for seconds in (15, 20, 200, 900):
         assert act(home, seconds) == []
     assert [(one["rev"], one["updated_at"]) for one in sessions.everything(home).records] == before
@@ -498,6 +499,19 @@ def test_an_agent_whose_turn_never_ends_is_ended_after_five_minutes(home):
     launch(home, "shop-1", ["cat"])
     change(home, activity="active", pr=pull(state="merged"))
     assert act(home, 301) == ["shop-1 cleanup"]
+
+
+@pytest.mark.parametrize(("runtime", "on_merge"), [("alive", "stop"), ("alive", "prune"), ("exited", "prune")])
+def test_what_is_left_of_merged_work_goes_as_it_is_configured(home, monkeypatch, runtime, on_merge):
+    ended = []
+    monkeypatch.setattr(
+        react.lives, "clean_up", lambda home, project, session, prune_too, clock: ended.append(prune_too)
+    )
+    configure(home, top={"lifecycle": {"on_merge": on_merge}})
+    record(home)
+    change(home, runtime_state=runtime, pr=pull(state="merged"))
+    assert act(home) == ["shop-1 cleanup"]
+    assert ended == [on_merge == "prune"]
 
 
 def test_nothing_happens_while_the_fleet_is_paused(home):
