@@ -34,7 +34,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
-    problems = [_damaged(home, path, why, clock) for path, why in fleet.damaged.items()]
+    problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, cache = projects.Settings(), _Looks(home)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems)
