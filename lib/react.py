@@ -232,7 +232,7 @@ def _act(place: Place, session: Session, key: str, done: Done) -> bool:
         except (Busy, sessions.Vanished):
             raise
         except Exception as error:  # what stands open beside it is not kept from its turn
-            _wait(place, session, key, f"an answer: {reason(error)}")
+            _wait(place, session, key, f"{'an answer' if isinstance(error, Unknown) else 'a remedy'}: {reason(error)}")
             if not isinstance(error, Unknown):
                 done.append({**_note(session, step.action, key), "error": reason(error)})
     return False
@@ -255,13 +255,8 @@ def _notify(place: Place, session: Session, key: str, step: due.Step, done: Done
 
 def _merge(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
     method = _reaction(place, key).get("merge_method") or config.setting(place.project, "merge.method")
+    merge.attempt(place.home, place.project, session, method, "", place.clock)
     done.append(_note(session, step.action, key))
-    try:
-        merge.attempt(place.home, place.project, session, method, "", place.clock)
-    except Unknown:
-        raise
-    except AoError as error:  # its result is in the record
-        done[-1]["error"] = str(error)
 
 
 def _restore(place: Place, session: Session, key: str, done: Done) -> None:

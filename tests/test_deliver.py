@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, until
 from talking import clock, configure, deliver_once, inbox, look, queue, record
-from terminals import agent, launch, logged
+from terminals import AGENT, agent, launch, logged
 
 from lib import deliver, sessions
 from lib.runtime import Pane, tmux
@@ -186,6 +186,20 @@ def test_an_answer_to_no_question_holds_up_nobody(home, project):
     queue(home, session, "y", answer=True)
     deliver_once(home, project)
     assert inbox(home) == [("failed", "there is no open question")]
+
+
+def test_nothing_is_typed_before_the_program_waits_for_it(home, project):
+    """F2: what is typed too early is lost, as in real ones."""
+    log = os.path.join(home, "early.log")
+    launch(home, "shop-1", [sys.executable, AGENT, "--log", log, "--delay", "1"], AO_HOME=home)
+    session = record(home)
+    queue(home, session, "the task")
+    deliver_once(home, project)
+    assert inbox(home) == [("queued", "it is busy")]
+    at_prompt(home)
+    deliver_once(home, project, 5)
+    until(lambda: logged(log), "the message")
+    assert logged(log)[0].startswith("the task")
 
 
 def test_a_draft_is_not_written_over(home, project):

@@ -11,7 +11,7 @@ from lib import cli, effects, notify, paths, react, rounds, sessions, store
 from lib.errors import AoError, Unknown
 from lib.notifier import stdout
 from lib.runtime import tmux
-from lib.scm import Comment, Failure, local
+from lib.scm import Blocked, Comment, Failure, local
 
 MINUTE = 60.0
 
@@ -152,6 +152,32 @@ def test_what_is_not_automatic_goes_to_a_person(home):
     assert act(home, 900) == []
 
 
+def test_a_merge_that_is_refused_says_why_and_is_tried_again_later(home, monkeypatch):
+    """F34"""
+    configure(home, reactions={"approved-and-green": {"action": "auto-merge"}})
+    record(home)
+    ready = pull(review_decision="approved", approved_by=["Ada"])
+    change(home, pr=ready)
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {"shop-1": dict(ready)})
+    tries = []
+
+    def refuses(*args):
+        tries.append(1)
+        raise Blocked("the base checkout has local changes")
+
+    monkeypatch.setattr(local, "plan_merge", refuses)
+    failed = "shop-1 approved-and-green auto-merge the base checkout has local changes"
+    assert act(home) == [failed]
+    assert "local changes" in condition(home, "approved-and-green")["waiting_for"]
+    assert act(home, 5) == []
+    assert condition(home, "approved-and-green")["waiting_for"].startswith("another try at ")
+    assert sessions.find(home, "shop-1")["status"] == "merge_failed"
+    for seconds in range(20, 3600, 20):
+        change(home, seconds=seconds)
+        act(home, seconds)
+    assert len(tries) == 3 and len(told(home)) == 1 and "local changes" in told(home)[0]
+
+
 # --- escalation ------------------------------------------------------------------------------------------------------
 
 
@@ -273,7 +299,7 @@ def test_one_session_that_fails_stops_no_other_and_is_logged_once(home, monkeypa
             assert failed.startswith("shop-1 ci-failed send-to-agent ValueError: boom (test_react.py:")
             assert others == (["shop-2 ci-failed send-to-agent"] if not seconds else [])
         (event,) = logged_events(home, "reaction_skipped")
-        assert event["why"].startswith("an answer: ValueError: boom")
+        assert event["why"].startswith("a remedy: ValueError: boom")
     assert act(home, 10) == ["shop-1 ci-failed send-to-agent"]
 
 
@@ -407,7 +433,10 @@ def evaluate_projects(home: str, seconds: float) -> None:
     projects.evaluate(home, sessions.everything(home).records, [], clock(seconds))
 
 
-def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_work(home):
+def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_work(home, monkeypatch):
+    """F19: what was merged is no alarm, whatever became of its agent."""
+    shown = []
+    monkeypatch.setattr(cli, "notice", shown.append)
     configure(home)
     record(home, issue_title="the first")
     record(home, "shop-2", issue_title="the second")
@@ -420,7 +449,8 @@ def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_wor
     for seconds in (5, 900):
         evaluate_projects(home, seconds)
         assert act(home, seconds) == []
-    assert "all 2 sessions have ended, 2 of them merged" in told(home)[0]
+    assert len(told(home)) == 1 and "all 2 sessions have ended, 2 of them merged" in told(home)[0]
+    assert [line.split()[:2] for line in shown[-1].splitlines()[1:]] == [["shop-1", "merged"], ["shop-2", "merged"]]
     notification = logged_events(home, "ui_notification")[0]["notification"]
     assert notification["reaction_key"] == "all-complete"
     record(home, "shop-3")
