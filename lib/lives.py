@@ -102,6 +102,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     text = prompts.claimed(project, session, pull)
     fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
     fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
+    fields["base_sha"] = spawn.fork_point(project, pull)
 
     def change(fresh: Session) -> None:
         if fresh["claimed_pr_number"] != number:

@@ -134,6 +134,12 @@ def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping
     return pull
 
 
+def fork_point(project: Project, pull: Mapping[str, Any]) -> str:
+    """The commit at which a pull request left the branch that work starts from."""
+    newest = base(project)[1]
+    return git.merge_base(project.path, newest, pull["head_sha"]) or newest
+
+
 def furnish(home: str, project: Project, record: Session) -> None:
     """Make a new worktree fit to work in: the project's links and set-up commands."""
     for name in setting(project, "symlinks"):
@@ -178,10 +184,7 @@ def _draft(home: str, request: Request, clock: Clock) -> Session:
     """The record without what depends on its number. AoError for whatever can be known to fail beforehand."""
     project, issue, pull = request.project, request.issue, request.pull
     record = sessions.blank("", project.id, clock)
-    base_branch, base_sha = base(project)
-    if pull:
-        base_branch = pull["base_branch"]
-        base_sha = git.merge_base(project.path, base_sha, pull["head_sha"]) or base_sha
+    base_branch, base_sha = (pull["base_branch"], fork_point(project, pull)) if pull else base(project)
     record.update(
         agent=request.agent or setting(project, "agent"),
         agent_config={"model": request.model or setting(project, "agent_config.model")},

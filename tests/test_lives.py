@@ -303,7 +303,7 @@ def test_a_session_takes_over_a_pull_request(world, abandoned):
     world.ok("ao-claim", "shop-2", "#1")
     record = world.record("shop-2")
     assert (record["claimed_pr_number"], record["branch"]) == (1, abandoned["branch"])
-    assert record["claimed_pr_url"] and record["pr"]["number"] == 1 and record["doing"] is None
+    assert record["base_sha"] == world.git("rev-parse", "main") and record["claimed_pr_url"] and record["pr"]["number"] == 1 and record["doing"] is None
     assert forging.git(path, "branch", "--show-current") == abandoned["branch"]
     assert [one["text"][:36] for one in record["inbox"][1:]] == ["You have taken over pull request 1 ("]
     refused = world.call("ao-review", "1", "--approve", AO_SESSION_ID="shop-2")
