@@ -167,7 +167,7 @@ def roll_back(home: str, project: Project, record: Session) -> None:
     """Undo a spawn that did not finish: terminal, worktree, branch, launcher's files. Absent is success."""
     plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
     plugins.load("workspace", record["workspace"]).remove(home, project, record["workspace_path"])
-    if record["branch"] and not record["claimed_pr_number"] and os.path.isdir(project.path):
+    if record["branch"] and os.path.isdir(project.path):
         with git.changing(home, project.path):  # only as it was made: without a commit, and in nobody's checkout
             if record["branch"] not in git.checkouts(project.path):
                 ref = git.HEADS + record["branch"]

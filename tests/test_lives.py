@@ -14,7 +14,7 @@ import scripts
 from conftest import until
 from living import AGENT, launched
 
-from lib import effects, lives, paths, rounds
+from lib import effects, lives, loop, paths, rounds
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -76,6 +76,22 @@ def test_killing_a_merged_session_leaves_it_merged(world):
     world.spawn()
     world.change("shop-1", pr={"state": "merged", "number": 1})
     world.ok("ao-kill", "shop-1")
+    assert world.record("shop-1")["status"] == "merged"
+
+
+def test_killing_a_session_that_is_done_leaves_it_done(world):
+    world.spawn()
+    world.change("shop-1", outcome="done")
+    world.ok("ao-kill", "shop-1")
+    assert world.record("shop-1")["status"] == "done" and tmux.look(world.home) == {}
+
+
+@pytest.mark.parametrize("prune_too", [True, False])
+def test_the_agreed_cleaning_of_a_merged_session(world, prune_too):
+    record = world.spawn()
+    world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
+    lives.clean_up(world.home, world.project, record, prune_too, loop.clock(world.home))
+    assert tmux.look(world.home) == {} and os.path.exists(record["workspace_path"]) is not prune_too
     assert world.record("shop-1")["status"] == "merged"
 
 
@@ -303,7 +319,8 @@ def test_a_session_takes_over_a_pull_request(world, abandoned):
     world.ok("ao-claim", "shop-2", "#1")
     record = world.record("shop-2")
     assert (record["claimed_pr_number"], record["branch"]) == (1, abandoned["branch"])
-    assert record["base_sha"] == world.git("rev-parse", "main") and record["claimed_pr_url"] and record["pr"]["number"] == 1 and record["doing"] is None
+    assert record["base_sha"] == world.git("rev-parse", "main")
+    assert record["claimed_pr_url"] and record["pr"]["number"] == 1 and record["doing"] is None
     assert forging.git(path, "branch", "--show-current") == abandoned["branch"]
     assert [one["text"][:36] for one in record["inbox"][1:]] == ["You have taken over pull request 1 ("]
     refused = world.call("ao-review", "1", "--approve", AO_SESSION_ID="shop-2")
@@ -370,7 +387,7 @@ CRASHES = [
     (script, point, status)
     for script, points, status in (
         ("ao-kill", ("kill.pane",), "killed"),
-        ("ao-prune", ("kill.pane", "backup.ref", "prune.worktree"), "killed"),
+        ("ao-prune", ("backup.ref", "prune.worktree"), "killed"),
         ("ao-restore", ("restore.pane",), "spawning"),
     )
     for point in (f"{name}:{when}" for name in points for when in ("before", "after"))
