@@ -22,20 +22,13 @@ from lib.errors import AoError
 from lib.tracker import Issue
 
 Session = dict[str, Any]
-TYPES = {  # the first word of a label or a title -> the first part of the branch's name
-    "bug": "fix",
-    "fix": "fix",
-    "error": "fix",
-    "crash": "fix",
-    "regression": "fix",
-    "docs": "docs",
-    "doc": "docs",
-    "documentation": "docs",
-    "test": "test",
-    "tests": "test",
-    "refactor": "refactor",
-    "chore": "chore",
-    "perf": "perf",
+KINDS = {  # the first part of a branch's name, and the words of a label or title that lead to it; else it is `feat`
+    "fix": {"bug", "fix", "error", "crash", "regression"},
+    "docs": {"docs", "doc", "documentation"},
+    "test": {"test", "tests"},
+    "refactor": {"refactor"},
+    "chore": {"chore"},
+    "perf": {"perf"},
 }
 OPEN_PR = 'ao-pr open --title "what it does" --body "why, and how it was verified"'
 SLUG = 40  # characters
@@ -175,11 +168,6 @@ def roll_back(home: str, project: Project, record: Session) -> None:
     launch.forget(home, record)
 
 
-def adopt(record: Session) -> None:
-    """Finish a spawn whose agent was started."""
-    record["doing"] = None
-
-
 def _draft(home: str, request: Request, clock: Clock) -> Session:
     """The record without what depends on its number. AoError for whatever can be known to fail beforehand."""
     project, issue, pull = request.project, request.issue, request.pull
@@ -280,7 +268,7 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
     with effects.effect("spawn.pane"):
         launch.start(home, record)
     with effects.effect("spawn.inbox"):
-        return sessions.update(home, record, adopt, clock)
+        return sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
 
 def _prompt(request: Request, record: Session) -> str | None:
@@ -305,7 +293,7 @@ def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
     issue, namespace = request.issue, setting(request.project, "branch_namespace")
     title = issue.title if issue else str(request.task or "task")
     words = [*(issue.labels if issue else ()), *re.findall(r"[a-z]+", title.lower())]
-    kind = next((TYPES[word.lower()] for word in words if word.lower() in TYPES), "feat")
+    kind = next((kind for word in words for kind, known in KINDS.items() if word.lower() in known), "feat")
     parts = [_slug(issue.id.lstrip("0") or "0") if issue else "", _slug(title)]
     name = "-".join(part for part in parts if part) or record["id"]
     wanted = "/".join(part for part in (namespace, kind, name) if part)

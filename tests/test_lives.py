@@ -183,6 +183,15 @@ def test_restore_refuses_and_changes_nothing(world, why):
     assert {**after, "rev": 0, "updated_at": 0} == {**before, "rev": 0, "updated_at": 0}
 
 
+def test_a_dead_terminal_that_no_tick_has_noticed_can_be_restored(world):
+    world.spawn()
+    world.look()
+    kill_server(world.home)
+    assert world.record("shop-1")["status"] == "working"
+    world.ok("ao-restore", "shop-1")
+    assert "shop-1" in tmux.look(world.home)
+
+
 def test_one_unknown_session_does_not_stop_the_restore_of_others(world):
     world.spawn()
     world.ok("ao-kill", "shop-1")
@@ -208,7 +217,7 @@ def test_what_went_with_the_terminals_comes_back_at_one_word(world):
 def test_a_session_whose_spawn_was_undone_is_not_restored(world):
     scripts.run("ao-spawn", "--task", "x", cwd=world.folder, AO_FAULT="spawn.worktree:after")
     world.look()
-    assert "its branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
+    assert "the branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
 
 
 def test_restore_in_another_worktree_leaves_that_to_its_owner(world):
@@ -286,6 +295,7 @@ def test_an_archived_session_is_found_by_its_id_and_its_number_is_not_used_again
 
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_merged_branch_goes_with_its_worktree_only_where_that_is_wanted(world, delete):
+    """F33: the merge succeeds although the worktree has the branch checked out."""
     living.configure(
         world, merge={"settle": "0s", "require_review": False, "require_checks": False, "delete_branch": delete}
     )
