@@ -7,13 +7,12 @@ Where it cannot be known whether a message arrived it becomes `unconfirmed`, a p
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lib import effects, paths, plugins, prompts, sessions, status, store
+from lib import effects, launch, plugins, prompts, sessions, status, store
 from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import Unknown
@@ -27,7 +26,6 @@ HANDS_OFF = 30.0  # seconds after a person's last key in the terminal
 PRESS_AGAIN = 4.0  # seconds without confirmation before it is looked what became of a message
 GIVE_UP = 45.0  # seconds without confirmation before waiting for one ends
 TRIES = 3
-LONGEST_PASTE = 100_000  # bytes; a longer message goes to a file that the agent is told to read
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -180,12 +178,8 @@ def _as_typed(line: Line, found: Message) -> str:
     if found.get("answer"):
         return str(found["text"])
     text = prompts.signed(found["text"], found["id"])
-    if len(text.encode("utf-8", "replace")) <= LONGEST_PASTE:
-        return text
-    folder = os.path.dirname(paths.launch(line.home, line.session["project_id"], line.session["id"]))
-    path = os.path.join(folder, found["id"] + ".md")
-    store.replace(path, text.encode("utf-8", "replace"))
-    return prompts.signed(f"Read the file {path}, all of it, and do what it asks.", found["id"])
+    short = launch.shortened(line.home, line.session, text, found["id"])
+    return text if short == text else prompts.signed(short, found["id"])
 
 
 def _follow_up(line: Line, found: Message) -> None:

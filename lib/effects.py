@@ -20,7 +20,7 @@ EFFECTS = {
     "spawn.worktree": "make the branch and the worktree",
     "spawn.post-create": "run the project's set-up commands in the worktree",
     "spawn.pane": "start the agent's terminal",
-    "spawn.inbox": "queue the task and finish the spawn",
+    "spawn.inbox": "finish the spawn of an agent that runs",
     "deliver.paste": "paste a message into the agent's terminal",
     "deliver.enter": "press Enter behind a pasted message",
     "notify.send": "tell a person through one notifier",

@@ -47,9 +47,8 @@ def environment(home: str, project: Project, session: Mapping[str, Any]) -> dict
     """What the agent finds in its environment: what it had before, the caller's, bin/ first on PATH, who it is."""
     before = _read(_path(home, session)).get("environment") or {}
     found = {key: value for key, value in {**before, **os.environ}.items() if key not in _NOT_INHERITED}
-    folders = [os.path.join(ROOT, "bin")]
-    for path in (before.get("PATH"), os.environ.get("PATH", os.defpath)):
-        folders += path.split(os.pathsep) if path else []
+    known = [os.path.join(ROOT, "bin"), before.get("PATH"), os.environ.get("PATH", os.defpath)]
+    folders = os.pathsep.join(path for path in known if path).split(os.pathsep)
     return {
         **found,
         "PATH": os.pathsep.join(dict.fromkeys(folders)),

@@ -12,24 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lib import (
-    conditions,
-    config,
-    deliver,
-    effects,
-    git,
-    launch,
-    merge,
-    paths,
-    plugins,
-    projects,
-    prompts,
-    sessions,
-    spawn,
-    status,
-    store,
-)
+from lib import config, deliver, effects, git, launch, merge, paths, plugins, projects, prompts, sessions, spawn, status
 from lib.clock import Clock
+from lib.conditions import KEYS
 from lib.config import Project
 from lib.errors import AoError, Unknown
 from lib.tracker import Issue
@@ -79,7 +64,9 @@ def prune(
     with _doing(home, session, "prune", clock, check_prunable, prune=True) as record:
         record, freed, ref = _end(home, record, clock, project)
         if archive_too:
-            _archive(home, record)
+            launch.forget(home, record)
+            with effects.effect("archive.record"):
+                sessions.archive(home, record)
         return freed, ref
 
 
@@ -102,6 +89,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     text = prompts.claimed(project, session, pull)
     fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
     fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
+    fields["base_sha"] = spawn.fork_point(project, pull)
 
     def change(fresh: Session) -> None:
         if fresh["claimed_pr_number"] != number:
@@ -158,7 +146,7 @@ def _settle(home: str, project: Project, record: Session, clock: Clock) -> None:
 def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) -> None:
     runtime = plugins.load("runtime", record["runtime"])
     if record["runtime_handle"] in runtime.look(home):
-        sessions.update(home, record, spawn.adopt, clock)
+        sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
         return
     spawn.roll_back(home, project, record)
     error = "its spawn was interrupted and has been undone"
@@ -240,15 +228,6 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     return freed, ref
 
 
-def _archive(home: str, record: Session) -> None:
-    source = paths.session(home, record["project_id"], record["id"])
-    target = paths.archived(home, record["project_id"], record["id"])
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    launch.forget(home, record)
-    with store.lock(source), effects.effect("archive.record"):
-        os.replace(source, target)
-
-
 def _check_restorable(session: Session) -> None:
     if status.is_merged(session):
         raise AoError(f"cannot restore '{session['id']}': its pull request is merged; see: ao-spawn --help")
@@ -290,9 +269,6 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
     path = str(record["workspace_path"])
     if os.path.isdir(path):
         return path
-    if not git.commit(project.path, git.HEADS + str(record["branch"])):
-        why = f"its branch '{record['branch']}' is gone; start anew: ao-spawn"
-        raise AoError(f"cannot restore '{record['id']}': {why}")
     path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
     spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
@@ -307,7 +283,7 @@ def _what_it_knew(home: str, project: Project, record: Session) -> str:
     parts.append("You have worked on this before; look at git log and git status first.")
     open_ones = {condition["intent"]["id"] for condition in record["conditions"].values() if condition.get("intent")}
     for message in record["inbox"]:
-        is_open = message["id"] in open_ones or message["from"] not in ("ao", *conditions.KEYS)
+        is_open = message["id"] in open_ones or message["from"] not in ("ao", *KEYS)
         if is_open and message["state"] in ("confirmed", "unconfirmed") and not message["answer"]:
             parts.append(message["text"])
     return "\n\n".join(parts)

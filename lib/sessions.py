@@ -129,6 +129,14 @@ def remove(home: str, session: Session) -> None:
             os.unlink(path)
 
 
+def archive(home: str, session: Session) -> None:
+    """Move a record to the archive, where `find` still has it."""
+    path, target = (place(home, session["project_id"], session["id"]) for place in (paths.session, paths.archived))
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    with store.lock(path):
+        os.replace(path, target)
+
+
 def everything(home: str, project: str | None = None) -> Fleet:
     """All records that are not archived, through the cache: a file is parsed only when it has changed."""
     known = _read_cache(home)

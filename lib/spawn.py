@@ -22,20 +22,13 @@ from lib.errors import AoError
 from lib.tracker import Issue
 
 Session = dict[str, Any]
-TYPES = {  # the first word of a label or a title -> the first part of the branch's name
-    "bug": "fix",
-    "fix": "fix",
-    "error": "fix",
-    "crash": "fix",
-    "regression": "fix",
-    "docs": "docs",
-    "doc": "docs",
-    "documentation": "docs",
-    "test": "test",
-    "tests": "test",
-    "refactor": "refactor",
-    "chore": "chore",
-    "perf": "perf",
+KINDS = {  # the first part of a branch's name, and the words of a label or title that lead to it; else it is `feat`
+    "fix": {"bug", "fix", "error", "crash", "regression"},
+    "docs": {"docs", "doc", "documentation"},
+    "test": {"test", "tests"},
+    "refactor": {"refactor"},
+    "chore": {"chore"},
+    "perf": {"perf"},
 }
 OPEN_PR = 'ao-pr open --title "what it does" --body "why, and how it was verified"'
 SLUG = 40  # characters
@@ -134,6 +127,12 @@ def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping
     return pull
 
 
+def fork_point(project: Project, pull: Mapping[str, Any]) -> str:
+    """The commit at which a pull request left the branch that work starts from."""
+    newest = base(project)[1]
+    return git.merge_base(project.path, newest, pull["head_sha"]) or newest
+
+
 def furnish(home: str, project: Project, record: Session) -> None:
     """Make a new worktree fit to work in: the project's links and set-up commands."""
     for name in setting(project, "symlinks"):
@@ -161,7 +160,7 @@ def roll_back(home: str, project: Project, record: Session) -> None:
     """Undo a spawn that did not finish: terminal, worktree, branch, launcher's files. Absent is success."""
     plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
     plugins.load("workspace", record["workspace"]).remove(home, project, record["workspace_path"])
-    if record["branch"] and not record["claimed_pr_number"] and os.path.isdir(project.path):
+    if record["branch"] and os.path.isdir(project.path):
         with git.changing(home, project.path):  # only as it was made: without a commit, and in nobody's checkout
             if record["branch"] not in git.checkouts(project.path):
                 ref = git.HEADS + record["branch"]
@@ -169,19 +168,11 @@ def roll_back(home: str, project: Project, record: Session) -> None:
     launch.forget(home, record)
 
 
-def adopt(record: Session) -> None:
-    """Finish a spawn whose agent was started."""
-    record["doing"] = None
-
-
 def _draft(home: str, request: Request, clock: Clock) -> Session:
     """The record without what depends on its number. AoError for whatever can be known to fail beforehand."""
     project, issue, pull = request.project, request.issue, request.pull
     record = sessions.blank("", project.id, clock)
-    base_branch, base_sha = base(project)
-    if pull:
-        base_branch = pull["base_branch"]
-        base_sha = git.merge_base(project.path, base_sha, pull["head_sha"]) or base_sha
+    base_branch, base_sha = (pull["base_branch"], fork_point(project, pull)) if pull else base(project)
     record.update(
         agent=request.agent or setting(project, "agent"),
         agent_config={"model": request.model or setting(project, "agent_config.model")},
@@ -277,7 +268,7 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
     with effects.effect("spawn.pane"):
         launch.start(home, record)
     with effects.effect("spawn.inbox"):
-        return sessions.update(home, record, adopt, clock)
+        return sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
 
 def _prompt(request: Request, record: Session) -> str | None:
@@ -302,7 +293,7 @@ def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
     issue, namespace = request.issue, setting(request.project, "branch_namespace")
     title = issue.title if issue else str(request.task or "task")
     words = [*(issue.labels if issue else ()), *re.findall(r"[a-z]+", title.lower())]
-    kind = next((TYPES[word.lower()] for word in words if word.lower() in TYPES), "feat")
+    kind = next((kind for word in words for kind, known in KINDS.items() if word.lower() in known), "feat")
     parts = [_slug(issue.id.lstrip("0") or "0") if issue else "", _slug(title)]
     name = "-".join(part for part in parts if part) or record["id"]
     wanted = "/".join(part for part in (namespace, kind, name) if part)

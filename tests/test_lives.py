@@ -14,7 +14,7 @@ import scripts
 from conftest import until
 from living import AGENT, launched
 
-from lib import effects, lives, paths, rounds
+from lib import effects, lives, loop, paths, rounds
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -76,6 +76,22 @@ def test_killing_a_merged_session_leaves_it_merged(world):
     world.spawn()
     world.change("shop-1", pr={"state": "merged", "number": 1})
     world.ok("ao-kill", "shop-1")
+    assert world.record("shop-1")["status"] == "merged"
+
+
+def test_killing_a_session_that_is_done_leaves_it_done(world):
+    world.spawn()
+    world.change("shop-1", outcome="done")
+    world.ok("ao-kill", "shop-1")
+    assert world.record("shop-1")["status"] == "done" and tmux.look(world.home) == {}
+
+
+@pytest.mark.parametrize("prune_too", [True, False])
+def test_the_agreed_cleaning_of_a_merged_session(world, prune_too):
+    record = world.spawn()
+    world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
+    lives.clean_up(world.home, world.project, record, prune_too, loop.clock(world.home))
+    assert tmux.look(world.home) == {} and os.path.exists(record["workspace_path"]) is not prune_too
     assert world.record("shop-1")["status"] == "merged"
 
 
@@ -167,6 +183,15 @@ def test_restore_refuses_and_changes_nothing(world, why):
     assert {**after, "rev": 0, "updated_at": 0} == {**before, "rev": 0, "updated_at": 0}
 
 
+def test_a_dead_terminal_that_no_tick_has_noticed_can_be_restored(world):
+    world.spawn()
+    world.look()
+    kill_server(world.home)
+    assert world.record("shop-1")["status"] == "working"
+    world.ok("ao-restore", "shop-1")
+    assert "shop-1" in tmux.look(world.home)
+
+
 def test_one_unknown_session_does_not_stop_the_restore_of_others(world):
     world.spawn()
     world.ok("ao-kill", "shop-1")
@@ -192,7 +217,7 @@ def test_what_went_with_the_terminals_comes_back_at_one_word(world):
 def test_a_session_whose_spawn_was_undone_is_not_restored(world):
     scripts.run("ao-spawn", "--task", "x", cwd=world.folder, AO_FAULT="spawn.worktree:after")
     world.look()
-    assert "its branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
+    assert "the branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
 
 
 def test_restore_in_another_worktree_leaves_that_to_its_owner(world):
@@ -270,6 +295,7 @@ def test_an_archived_session_is_found_by_its_id_and_its_number_is_not_used_again
 
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_merged_branch_goes_with_its_worktree_only_where_that_is_wanted(world, delete):
+    """F33: the merge succeeds although the worktree has the branch checked out."""
     living.configure(
         world, merge={"settle": "0s", "require_review": False, "require_checks": False, "delete_branch": delete}
     )
@@ -303,6 +329,7 @@ def test_a_session_takes_over_a_pull_request(world, abandoned):
     world.ok("ao-claim", "shop-2", "#1")
     record = world.record("shop-2")
     assert (record["claimed_pr_number"], record["branch"]) == (1, abandoned["branch"])
+    assert record["base_sha"] == world.git("rev-parse", "main")
     assert record["claimed_pr_url"] and record["pr"]["number"] == 1 and record["doing"] is None
     assert forging.git(path, "branch", "--show-current") == abandoned["branch"]
     assert [one["text"][:36] for one in record["inbox"][1:]] == ["You have taken over pull request 1 ("]
@@ -370,7 +397,7 @@ CRASHES = [
     (script, point, status)
     for script, points, status in (
         ("ao-kill", ("kill.pane",), "killed"),
-        ("ao-prune", ("kill.pane", "backup.ref", "prune.worktree"), "killed"),
+        ("ao-prune", ("backup.ref", "prune.worktree"), "killed"),
         ("ao-restore", ("restore.pane",), "spawning"),
     )
     for point in (f"{name}:{when}" for name in points for when in ("before", "after"))

@@ -107,8 +107,15 @@ def test_a_merge_that_failed_is_recorded_for_this_head_only(ready):
     assert ready.record("shop-1")["merge_failure"] is None
 
 
-@pytest.mark.parametrize("after", ["act", "merge", "kill"])
-@pytest.mark.parametrize("point", ["merge.merge:before", "merge.merge:after"])
+@pytest.mark.parametrize(
+    ("point", "after"),
+    [
+        ("merge.merge:before", "act"),
+        ("merge.merge:after", "act"),
+        ("merge.merge:before", "merge"),
+        ("merge.merge:after", "kill"),
+    ],
+)
 def test_a_merge_that_was_cut_off_is_asked_about_and_not_done_twice(ready, point, after):
     """F23: whoever comes next, the loop, another ao-merge, or ao-kill."""
     done = scripts.run("ao-merge", "shop-1", cwd=ready.folder, AO_FAULT=point)

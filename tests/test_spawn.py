@@ -16,7 +16,7 @@ import scripts
 from conftest import until
 from living import AGENT, CAT, launched
 
-from lib import effects, paths, proc, sessions, store
+from lib import effects, paths, proc, sessions, spawn, store
 from lib.runtime import tmux
 
 SPAWN = os.path.join(scripts.BIN, "ao-spawn")
@@ -259,11 +259,11 @@ def test_an_issue_goes_to_one_of_many_spawns_at_once(world):
 
 
 def test_several_sessions_at_once_get_names_of_their_own(world):
-    spawning = [process(world, "--task", "same") for _ in range(6)]
+    spawning = [process(world, "--task", "same") for _ in range(4)]
     for one in spawning:
         assert one.communicate(timeout=60) and one.returncode == 0
-    assert len({one["branch"] for one in world.records()}) == 6
-    assert sorted(one["id"] for one in world.records()) == [f"shop-{n}" for n in range(1, 7)]
+    assert len({one["branch"] for one in world.records()}) == 4
+    assert sorted(one["id"] for one in world.records()) == [f"shop-{n}" for n in range(1, 5)]
 
 
 def test_a_full_project_takes_no_more_without_force(world):
@@ -429,6 +429,18 @@ def test_the_agent_knows_who_it_is_and_nothing_of_who_spawned_it(world):
     assert not {"GIT_DIR", "TMUX", "AO_FAULT"} & set(found)
     assert world.record("shop-1")["spawned_by"] == "shop-9"
     assert os.stat(paths.launch(world.home, "shop", "shop-1")).st_mode & 0o777 == 0o600
+
+
+def test_undoing_leaves_a_branch_that_others_have_checked_out_or_committed_to(world):
+    sha = world.git("rev-parse", "main")
+    record = {**sessions.blank("shop-1", "shop", sessions.Clock(1e9)), "runtime": "tmux", "workspace": "worktree"}
+    record |= {"base_sha": sha, "workspace_path": paths.worktree(world.home, "shop", "shop-1")}
+    world.git("worktree", "add", "--quiet", "-b", "theirs", os.path.join(world.folder, "theirs"))
+    world.git("branch", "older", forging.git(world.repo, "commit-tree", "-m", "x", "HEAD^{tree}"))
+    world.git("branch", "empty")
+    for branch in ("theirs", "older", "empty"):
+        spawn.roll_back(world.home, world.project, {**record, "branch": branch})
+    assert world.git("branch", "--format=%(refname:short)").split() == ["main", "older", "theirs"]
 
 
 def test_a_failed_spawn_is_in_the_log(world):
