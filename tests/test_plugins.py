@@ -1,4 +1,4 @@
-"""The contract of plugins: every module of every slot has the functions that its slot describes, with the same parameters."""
+"""The contract of plugins: every module has the functions that its slot describes, with the same parameters."""
 
 from __future__ import annotations
 
