@@ -230,24 +230,12 @@ def test_a_damaged_record_is_reported_once_and_set_aside(home):
     assert os.path.exists(path), "an editor may not have finished"
     os.utime(path, (time.time() - 60, time.time() - 60))
     (problem,) = look(home, 5)
-    assert "it is kept as" in problem["message"]
+    assert "it is set aside as" in problem["message"]
     kept = problem["message"].split("'")[-2]
     with open(kept) as file:
         assert file.read() == "id: ["
     assert look(home, 10) == []
     assert find(home, "shop-2")["activity"] == "ready"
-
-
-def test_a_record_that_cannot_be_opened_stays_where_it_is(home, monkeypatch):
-    configure(home)
-    record(home)
-    path = paths.session(home, "shop", "shop-1")
-    with open(path, "a") as file:
-        file.write("x")
-    os.utime(path, (1, 1))
-    monkeypatch.setattr(observe, "_holds_no_mapping", lambda path: False)
-    assert len(look(home, 1)) == 1
-    assert os.path.exists(path)
 
 
 # --- what agents report ----------------------------------------------------------------------------------------------

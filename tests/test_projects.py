@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from records import START, ago, at, session
 
@@ -29,7 +31,7 @@ def tell(home, members, error=""):
     """Tell of what is due; the keys."""
     keys = projects.due(home, APP, at(0))
     for key in keys:
-        told = projects.news(home, APP, key, members, at(0))
+        told = projects.news(APP, key, members, at(0))
         projects.intend(home, APP, key, told, at(0))
         projects.result(home, APP, key, told["id"], error, at(0))
     return keys
@@ -75,7 +77,7 @@ def test_a_person_hears_when_nothing_can_be_learned_for_a_quarter_of_an_hour(hom
     members = [one(1, **{axis: ago(0)})]
     assert look(home, members, 899) == []
     assert look(home, members, 900) == ["cannot-look"]
-    assert "app-1" in projects.news(home, APP, "cannot-look", members, at(900))["message"]
+    assert "app-1" in projects.news(APP, "cannot-look", members, at(900))["message"]
     members[0][axis] = None
     assert look(home, members, 905) == []
 
@@ -98,8 +100,6 @@ def test_each_problem_is_logged_once_and_again_when_it_comes_back(home):
 
 
 def test_an_idle_project_is_not_rewritten(home):
-    import os
-
     members = [one(1, **ENDED), one(2)]
     look(home, members)
     before = os.stat(paths.project(home, "app"))
