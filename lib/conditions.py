@@ -249,10 +249,9 @@ def evaluate(session: Session, rules: Rules, clock: Clock) -> None:
     if now.lasts("ready") >= IDLE_AFTER:
         session["activity"] = "idle"
     _settle_messages(session, clock)
-    if not session.get("pr_unknown_since"):
-        if session.get("pr"):
-            session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
-        _count_turns(session, clock)
+    if session.get("pr") and not session.get("pr_unknown_since"):
+        session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
+    _count_turns(session, clock)
     for rule in RULES:
         if status.is_over(session) or not any(session.get(f"{axis}_unknown_since") for axis in AXES[rule.about]):
             _open_or_close(rule, now)
