@@ -249,10 +249,9 @@ def evaluate(session: Session, rules: Rules, clock: Clock) -> None:
     if now.lasts("ready") >= IDLE_AFTER:
         session["activity"] = "idle"
     _settle_messages(session, clock)
-    if not session.get("pr_unknown_since"):
-        if session.get("pr"):
-            session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
-        _count_turns(session, clock)
+    if session.get("pr") and not session.get("pr_unknown_since"):
+        session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
+    _count_turns(session, clock)
     for rule in RULES:
         if status.is_over(session) or not any(session.get(f"{axis}_unknown_since") for axis in AXES[rule.about]):
             _open_or_close(rule, now)
@@ -274,9 +273,11 @@ def is_agents_turn(session: Session) -> bool:
 
 
 def is_with_agent(session: Session, key: str) -> bool:
-    """Whether the agent was told about an open condition as it is now, and has not pushed anything since."""
-    told_at = session["conditions"][key].get("delivered_head")
-    return told_at is not None and told_at == head_of(session) and bool(KEYS[key].items(session))
+    """Whether the agent was told of all there is about an open condition, and has not pushed anything since."""
+    told_at, rule = session["conditions"][key].get("delivered_head"), KEYS[key]
+    if told_at is None or told_at != head_of(session) or not rule.items(session):
+        return False
+    return rule.about != "open pr" or not due_items(session, key)
 
 
 def due_items(session: Session, key: str) -> list[str]:

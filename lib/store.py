@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+UNFINISHED = 10.0  # seconds
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),
@@ -29,7 +32,6 @@ _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sex
     ("float", re.compile(r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?$"), "-0123456789"),
     ("null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""]),
 )
-_classes: dict[str, Any] = {}
 
 
 def read(path: str) -> dict[str, Any] | None:
@@ -159,12 +161,17 @@ def is_held(path: str) -> bool:
 
 
 def set_aside(path: str, now: str) -> str:
-    """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is."""
+    """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
+
+    One that was written just now is left alone: ao replaces whole files, but a person's editor may not have finished.
+    """
     with lock(path):
         try:
             read(path)
             return ""
         except Damaged as error:
+            if time.time() - os.stat(path).st_mtime < UNFINISHED:
+                return str(error)
             target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
             while os.path.exists(target):
                 target += "x"
@@ -185,33 +192,29 @@ def clean(value: Any) -> Any:
     return value
 
 
+@functools.cache
 def loader() -> type[yaml.CSafeLoader]:
     """A C loader that takes `on`, `012`, `1:30` and dates for the strings they are."""
-    if "loader" not in _classes:
-        import yaml
+    import yaml
 
-        class Loader(yaml.CSafeLoader):
-            yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    class Loader(yaml.CSafeLoader):
+        yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-        for tag, pattern, first in _PLAIN:
-            Loader.add_implicit_resolver("tag:yaml.org,2002:" + tag, pattern, list(first))
-        _classes["loader"] = Loader
-    found: type[yaml.CSafeLoader] = _classes["loader"]
-    return found
+    for tag, pattern, first in _PLAIN:
+        Loader.add_implicit_resolver("tag:yaml.org,2002:" + tag, pattern, list(first))
+    return Loader
 
 
+@functools.cache
 def dumper() -> type[yaml.CSafeDumper]:
     """A C dumper without anchors that quotes whatever any YAML 1.1 reader would take for something else."""
-    if "dumper" not in _classes:
-        import yaml
+    import yaml
 
-        class Dumper(yaml.CSafeDumper):
-            def ignore_aliases(self, data: object) -> bool:
-                return True
+    class Dumper(yaml.CSafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
 
-        _classes["dumper"] = Dumper
-    found: type[yaml.CSafeDumper] = _classes["dumper"]
-    return found
+    return Dumper
 
 
 def _sync(folder: str) -> None:

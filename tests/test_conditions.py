@@ -135,8 +135,6 @@ def test_an_unanswered_question_ends_with_its_agent():
 
 # --- unknown --------------------------------------------------------------------------------------------------------
 
-CHANGES = [{"pr": one} for one in (None, pull(RED), pull(GREEN), ready_pull(), CLOSED, MERGED, pull(mergeable=False))]
-
 
 @pytest.mark.parametrize("before", [None, *{k: v for k, v in OPEN_FACTS.items() if k != "message-waiting"}])
 def test_while_the_forge_cannot_be_asked_nothing_opens_closes_or_moves(before):
@@ -149,6 +147,14 @@ def test_while_the_forge_cannot_be_asked_nothing_opens_closes_or_moves(before):
         evaluate(record, seconds)
     assert record["conditions"] == known["conditions"]
     assert (record["pr"], record.get("turn_since")) == (known["pr"], known.get("turn_since"))
+
+
+def test_nothing_becomes_ready_while_the_forge_cannot_be_asked():
+    record = session(pr=ready_pull(head_seen_at=ago(29)))
+    evaluate(record)
+    record["pr_unknown_since"] = ago(0)
+    assert evaluate(record, 1000) == {}
+    assert record["pr"]["blockers"] == ["its head is newer than 30s"]
 
 
 @pytest.mark.parametrize("fields", [IDLE, LONG_IDLE, {"pr": ready_pull(), "activity": "blocked"}])

@@ -67,6 +67,14 @@ def test_nothing_is_done_for_a_named_reason(change, reaction, reason):
     assert due.next_step(record, "ci-failed", reaction, at(0)) == due.Wait(reason)
 
 
+def test_what_was_missed_is_still_due():
+    """F22: a reaction that is configured later, a crash before the intent or a failed send miss nothing."""
+    record = red()
+    assert isinstance(due.next_step(record, "ci-failed", {}, at(0)), due.Wait)
+    evaluate(record, 5000)
+    assert step(record, "ci-failed", seconds=5000).action == "send-to-agent"
+
+
 def test_an_effect_under_way_is_waited_for():
     record = red()
     record["conditions"]["ci-failed"]["intent"] = {"id": "m-9", "action": "send-to-agent"}

@@ -1,0 +1,78 @@
+"""Effects: each has one place, each can be cut off there, each runs under its session's lock."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from lib import effects
+from lib.errors import Busy
+
+SESSION = {"id": "app-1", "project_id": "app"}
+
+
+def places():
+    """Each use of effects.effect(...) in lib and bin: [(its argument, file)]."""
+    found = []
+    for folder, _, names in [*os.walk(os.path.join(ROOT, "lib")), *os.walk(os.path.join(ROOT, "bin"))]:
+        for name in names:
+            if name.endswith((".pyc", ".md")):
+                continue
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                calls = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Call)]
+            found += [(ast.unparse(call.args[0]), name) for call in calls if ast.unparse(call.func) == "effects.effect"]
+    return found
+
+
+def test_every_effect_has_exactly_one_place():
+    """F23: a crash in front of it, in it or behind it can be tried for each."""
+    used = sorted(argument for argument, _ in places())
+    assert used == sorted(repr(name) for name in effects.EFFECTS)
+
+
+def test_an_effect_that_is_not_in_the_list_is_a_bug():
+    with pytest.raises(KeyError, match=r"make\.coffee"), effects.effect("make.coffee"):
+        pass
+
+
+@pytest.mark.parametrize(("point", "prints"), [("before", ""), ("inside", "begun\n"), ("after", "begun\ndone\n")])
+def test_a_process_can_be_cut_off_at_each_point(point, prints):
+    code = "from lib import effects\nwith effects.effect('merge.merge'):\n  print('begun', flush=True)\n"
+    code += "  effects.fault('merge.merge:inside')\n  print('done', flush=True)\nprint('behind', flush=True)"
+    environment = {**os.environ, effects.FAULT: f"merge.merge:{point}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, prints)
+
+
+def test_without_a_fault_an_effect_just_happens():
+    with effects.effect("merge.merge"):
+        effects.fault("merge.merge:inside")
+
+
+def test_an_effect_on_a_session_waits_for_no_other_and_keeps_others_away(home):
+    other = {**SESSION, "id": "app-2"}
+    with effects.hold(home, SESSION):
+        assert effects.is_under_way(home, SESSION)
+        assert not effects.is_under_way(home, other)
+        with pytest.raises(Busy), effects.hold(home, SESSION):
+            pass
+        with effects.hold(home, other):
+            pass
+    assert not effects.is_under_way(home, SESSION)
+
+
+def test_the_lock_of_a_killed_effect_is_free_and_its_intent_can_be_settled(home):
+    code = "import sys, json\nfrom lib import effects\nwith effects.hold(sys.argv[1], json.loads(sys.argv[2])):\n"
+    code += "  with effects.effect('kill.pane'): pass"
+    environment = {**os.environ, effects.FAULT: "kill.pane:before"}
+    command = [sys.executable, "-c", code, home, '{"id": "app-1", "project_id": "app"}']
+    assert subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert not effects.is_under_way(home, SESSION)
