@@ -7,11 +7,14 @@ every cell goes through `plain` first. Jinja is imported only when a template is
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, TextIO
 
-from lib import ROOT, clock
+from lib import ROOT
 from lib.errors import AoError
+
+TYPE_CHECKING = False  # not typing's: ao-status starts with this module, and typing costs it a third of its time
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TextIO
 
 TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
@@ -76,10 +79,12 @@ def fit(text: str, room: int) -> str:
     return kept.rstrip() + "…" if room > 0 else ""
 
 
-def ago(now: clock.Clock, since: str | None) -> str:
-    """The age of an ISO time for people: `5m`, `-` when there is no such time."""
-    then = clock.parse(since)
-    return "-" if then is None else clock.age(max(0.0, now.now - then))
+def age(seconds: float) -> str:
+    """A short age for people: `12s`, `5m`, `3h`, `2d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(max(0.0, seconds))}s"
 
 
 def painted(text: str, colour: str) -> str:
@@ -96,6 +101,18 @@ def room(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
     except (OSError, ValueError):
         return None
+
+
+def frame(stream: TextIO, text: str) -> None:
+    """Show `text` in the place of the last frame, without flicker: nothing is cleared before it is written over."""
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        rows = os.get_terminal_size(stream.fileno()).lines - 1
+        lines = text.splitlines()
+        cut = [] if len(lines) <= rows else [f"… {len(lines) - rows + 1} more"]
+        shown = lines[: rows - len(cut)] + cut
+        text = "\x1b[H" + "".join(line + "\x1b[K\n" for line in shown) + "\x1b[J"
+    stream.write(text)
+    stream.flush()
 
 
 def template(name: str, **values: Any) -> str:
