@@ -143,7 +143,8 @@ def imported(path: str) -> set[str]:
     nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom) and node.module]
     whole = {alias.name for node in nodes if node.module == "lib" for alias in node.names}
     return (whole | {str(node.module).split(".")[1] for node in nodes if str(node.module).startswith("lib.")}) - {
-        "ROOT"
+        "ROOT",
+        "VERSION",
     }
 
 
