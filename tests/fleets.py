@@ -6,8 +6,11 @@ A thousand real agents need minutes to start. Everything here looks to ao as if 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any, NamedTuple
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 import forging
 
@@ -47,7 +50,7 @@ def make(folder: str, count: int) -> Fleet:
     now, ids = clock.Clock(time.time() - QUIET_FOR), [f"shop-{number}" for number in range(1, count + 1)]
     _branches(world.repo, {f"feat/{id}": head if _has_pull(id) else base for id in ids})
     for id in ids:
-        store.write(paths.session(world.home, "shop", id), _record(world, id, base, now))
+        _write(paths.session(world.home, "shop", id), _record(world, id, base, now))
         if _has_pull(id):
             _pull(world.home, id, base, head, now)
     return _tmux(folder, world.home, ids)
@@ -96,7 +99,11 @@ def _pull(home: str, id: str, base: str, head: str, now: clock.Clock) -> None:
     record |= {"created_at": now.iso, "ended_at": None, "note": "", "head_sha": head, "head_seen_at": now.iso}
     record |= {"tip": head, "against": against, "planned": None, "reviews": []}
     runs = [run | {"log": "", "lines": "", "at": now.iso}]
-    store.write(os.path.join(paths.forge(home, "shop"), "prs", f"{number}.yaml"), {**record, "runs": runs})
+    _write(os.path.join(paths.forge(home, "shop"), "prs", f"{number}.yaml"), {**record, "runs": runs})
+
+
+def _write(path: str, record: dict[str, Any]) -> None:
+    store.replace(path, store.dumps(record).encode(), durable=False)
 
 
 def _tmux(folder: str, home: str, ids: list[str]) -> Fleet:
@@ -109,3 +116,7 @@ def _tmux(folder: str, home: str, ids: list[str]) -> Fleet:
         file.write(ANSWERS.format(calls=calls, panes=panes))
     os.chmod(program, 0o755)
     return Fleet(home, os.path.dirname(program) + os.pathsep + os.environ["PATH"], calls)
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], int(sys.argv[2]))
