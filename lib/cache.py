@@ -18,8 +18,7 @@ TYPE_CHECKING = False  # see render
 if TYPE_CHECKING:
     from typing import Any
 
-SHAPES = 1  # add one when any of the values that are kept gets another shape
-SEED = zlib.crc32(f"{VERSION} {SHAPES} {sys.version}".encode())
+SEED = zlib.crc32(f"{VERSION} {sys.version}".encode())
 
 
 def load(home: str, name: str) -> dict[Any, Any]:

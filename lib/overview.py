@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from lib import cache, paths, render
+from lib import ROOT, cache, paths, render
 from lib.errors import Unreadable
 
 TYPE_CHECKING = False  # see render
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 CACHE = "sessions"
 HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
 PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
-COLOURS = {"respond": "yellow", "merge": "green", "review": "cyan", "pending": "blue", "done": "grey"}
+WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
+ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with PR_ONLY
+COLOURS = {
+    **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
+    **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
+    **dict.fromkeys(("mergeable", "approved"), "green"),
+    **dict.fromkeys(("review_pending", "pr_open"), "cyan"),
+    **dict.fromkeys(("merged", "done", "killed", "errored", "terminated", "cleanup", "idle"), "grey"),
+}
 
 NEEDED = {"id": str, "project_id": str, "status": str, "rev": int}
 OPTIONAL = {"conditions": dict, "told": dict, "inbox": list}
@@ -31,7 +39,9 @@ OPTIONAL = {"conditions": dict, "told": dict, "inbox": list}
 
 def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
     """Every record that can be read and is not archived, in the order of ids, and why the others cannot, by path."""
-    known: dict[str, Entry] = cache.load(home, CACHE)
+    code = [cache.signature(os.path.join(ROOT, "lib", name)) for name in ("overview.py", "status.py")]
+    kept = cache.load(home, CACHE)
+    known: dict[str, Entry] = kept["entries"] if kept.get("code") == code else {}
     found: dict[str, Entry] = {}
     damaged: dict[str, str] = {}
     for path in files(home):
@@ -47,7 +57,7 @@ def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
             if record:
                 found[path] = entry(record, signature)
     if found != known:
-        cache.save(home, CACHE, found)
+        cache.save(home, CACHE, {"code": code, "entries": found})
     return list(found.values()), damaged
 
 
@@ -82,9 +92,10 @@ def folders(root: str) -> list[str]:
 
 def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
     """A line a session; `now`, in seconds since the epoch, gives the ages."""
-    columns = [place for place, name in enumerate(HEAD) if pr or name not in PR_ONLY]
+    names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
+    columns = [HEAD.index(name) for name in names]
     rows = [[_cell(place, entry["row"][place], now) for place in columns] for entry in entries]
-    return render.table(rows, [HEAD[place] for place in columns], room, colour)
+    return render.table(rows, names, room, colour)
 
 
 def array(entries: Iterable[Entry]) -> bytes:
@@ -125,22 +136,31 @@ def _by_number(file: str) -> tuple[str, int]:
 
 def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
     """The cells in the order of HEAD; instead of the age, when it began, in seconds since the epoch."""
-    from lib import clock, status
+    from lib import clock
 
     pull = one.get("pr") or {}
-    escalated = any(condition.get("escalated_at") for condition in (one.get("conditions") or {}).values())
     about = str(one.get("issue_title") or one.get("task") or "")
     return (
         one["id"],
-        (one["status"], COLOURS.get(status.attention(one), "")),
-        one.get("activity") or "-",
+        (one["status"], COLOURS.get(one["status"], "")),
+        _activity(one),
         f"#{one['claimed_pr_number']}" if one.get("claimed_pr_number") else "-",
         pull.get("ci_status") or "-",
         pull.get("review_decision") or "-",
         clock.parse(one.get("created_at")),
         one.get("branch") or "-",
-        f"! {about}" if escalated else about,
+        f"! {about}" if _waits_for_person(one) else about,
     )
+
+
+def _activity(one: Mapping[str, Any]) -> Cell:
+    activity = "lost" if one.get("is_lost") else one.get("activity") or "-"
+    return activity, "red" if activity in ("lost", "exited") and is_shown(one) else ""
+
+
+def _waits_for_person(one: Mapping[str, Any]) -> bool:
+    told = any(condition.get("escalated_at") for condition in (one.get("conditions") or {}).values())
+    return is_shown(one) and (told or bool(one.get("is_lost")) or one["status"] in WAITING)
 
 
 def _cell(place: int, cell: Any, now: float) -> Cell:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
 GAP = "  "
-NARROWEST = 6  # columns are not made narrower than this to fit a terminal
+# What gives way when a table is wider than the terminal: columns wider than ROOMY, then the last one, which is for
+# text, down to TEXT, then the widest down to NARROWEST.
+ROOMY, TEXT, NARROWEST = 24, 10, 6
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 _CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
@@ -133,11 +135,15 @@ def template(name: str, **values: Any) -> str:
 
 
 def _widths(lines: list[list[int]], room: int | None) -> list[int]:
-    """The width of each column; the widest give way until a line fits into `room`."""
+    """The width of each column, so that a line fits into `room`."""
     count = max(map(len, lines), default=0)
     widths = [max((line[column] for line in lines if column < len(line)), default=0) for column in range(count)]
-    while room and sum(widths) + len(GAP) * (count - 1) > room and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    excess = sum(widths) + len(GAP) * (count - 1) - room if room else 0
+    while excess > 0 and max(widths) > NARROWEST:
+        widest = widths.index(max(widths))
+        place = widest if widths[widest] > ROOMY or widths[-1] <= TEXT else count - 1
+        widths[place] -= 1
+        excess -= 1
     return widths
 
 

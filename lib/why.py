@@ -35,6 +35,10 @@ def _facts(session: Session, clock: Clock) -> list[str]:
     if session.get("activity"):
         since = age(clock.elapsed(session.get("activity_since")))
         found.append(f"activity: {session['activity']} for {since}, by {session.get('activity_source')}")
+    if session.get("question"):
+        found.append(f"it asks: {session['question']}")
+    if session.get("is_lost") and not session.get("outcome"):
+        found.append(f"lost with all other terminals; bring it back: ao-restore {session['id']}")
     pull = session.get("pr")
     if pull:
         found.append(
