@@ -67,7 +67,7 @@ def entry(record: Mapping[str, Any], signature: tuple[int, int, int] = (0, 0, 0)
 
     return {
         "signature": signature,
-        "json": json.dumps(record, ensure_ascii=False).encode(),
+        "json": json.dumps(record, ensure_ascii=False).encode(),  # bytes: to be printed as they are
         "project": record["project_id"],
         "is_shown": is_shown(record),
         "row": _row(record),

@@ -133,8 +133,8 @@ def remove(home: str, session: Session) -> None:
 def everything(home: str, project: str | None = None) -> Fleet:
     """All records that are not archived, through the cache: a file is parsed only when it has changed."""
     entries, damaged = overview.entries(home)
-    texts = [entry["json"] for entry in entries if project in (None, entry["project"])]
-    return Fleet(json.loads(b"[" + b",".join(texts) + b"]"), damaged)
+    mine = [entry for entry in entries if project in (None, entry["project"])]
+    return Fleet(json.loads(overview.array(mine)), damaged)
 
 
 def find(home: str, text: str) -> Session:

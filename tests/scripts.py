@@ -37,7 +37,7 @@ class Called(NamedTuple):
 
 def call(name: str, *args: str, cwd: str | None = None, input: str = "", **env: str) -> Called:
     """Run a script in this process: forty times faster than `run`, which starts an interpreter."""
-    out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+    out, err, before = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO(), os.getcwd()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, env))
         stack.enter_context(mock.patch.object(sys, "argv", [os.path.join(BIN, name), *args]))
@@ -50,7 +50,8 @@ def call(name: str, *args: str, cwd: str | None = None, input: str = "", **env: 
             code = cli.run(load(name).main)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
-    return Called(code, out.getvalue(), err.getvalue())
+    out.seek(0)
+    return Called(code, out.read(), err.getvalue())
 
 
 def run(name: str, *args: str, cwd: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
