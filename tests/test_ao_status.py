@@ -140,14 +140,16 @@ def test_a_cache_that_is_wrong_is_made_anew(home, monkeypatch, damage):
     right = answer("--json", "--all")
     with open(kept(home), "rb") as file:
         data = file.read()
+    found = cache.load(home, "sessions")
+    stale = {**found, "entries": {path: {**entry, "json": b"{}"} for path, entry in found["entries"].items()}}
     if damage == "absent":
         os.unlink(kept(home))
     elif damage == "another version":
         with monkeypatch.context() as other:
             other.setattr(cache, "SEED", 1)
-            cache.save(home, "sessions", {"code": [], "entries": {"x": "of another shape"}})
+            cache.save(home, "sessions", stale)
     elif damage == "another code":
-        cache.save(home, "sessions", {"code": [], "entries": {"x": "of another shape"}})
+        cache.save(home, "sessions", {**stale, "code": []})
     else:
         wrong = {"cut short": data[:-9], "zeros inside": data[:99] + bytes(99) + data[198:], "empty": b""}[damage]
         with open(kept(home), "wb") as file:
