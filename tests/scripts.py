@@ -25,7 +25,8 @@ def load(name: str) -> ModuleType:
     spec = spec_from_loader(loader.name, loader)
     assert spec
     module = module_from_spec(spec)
-    loader.exec_module(module)
+    with mock.patch.object(sys, "dont_write_bytecode", True):  # bin/ holds scripts and nothing else
+        loader.exec_module(module)
     return module
 
 
