@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lib.render import Cell
 
+    Record = dict[str, Any]
     Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
 
 CACHE = "sessions"
@@ -110,7 +111,7 @@ def is_shown(record: Mapping[str, Any]) -> bool:
     return status.is_live(record) or bool(record.get("is_lost") and not record.get("outcome"))
 
 
-def _record(path: str) -> dict[str, Any] | None:
+def _record(path: str) -> Record | None:
     from lib import store
 
     record = store.read(path)

@@ -76,7 +76,7 @@ def test_json_is_the_records_as_they_are(home):
 def test_nothing_alive_says_what_to_do(home):
     assert answer() == "no session is alive; start one with: ao-spawn\n"
     put(home, outcome="killed")
-    assert answer() == "no session is alive (1 have ended: ao-status --all)\n"
+    assert answer() == "no session is alive (1 ended: ao-status --all)\n"
 
 
 def test_one_session_by_its_exact_id_or_a_prefix(home):
