@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from lib import events, overview, paths, status, store
@@ -87,7 +87,7 @@ def create(home: str, record: Session, clock: Clock) -> bool:
     record["rev"] = 1
     record["status"] = status.derive(record, clock)
     with store.lock(paths.sessions(home)):
-        if any(any(_files(home, folder, record["id"] + ".yaml")) for folder in ("sessions", "archive")):
+        if any(map(os.path.exists, _files(home, record["id"]))):
             return False
         if not store.reserve(path, record):
             return False
@@ -139,11 +139,10 @@ def everything(home: str, project: str | None = None) -> Fleet:
 
 def find(home: str, text: str) -> Session:
     """The record of an exact id (also an archived one), else of an unambiguous prefix."""
-    for folder in ("sessions", "archive") if paths.is_name(text) else ():
-        for project in overview.folders(os.path.join(home, folder)):
-            record = store.read(os.path.join(project, text + ".yaml"))
-            if record is not None:
-                return record
+    for path in _files(home, text) if paths.is_name(text) else ():
+        record = store.read(path)
+        if record is not None:
+            return record
     matches = [record for record in everything(home).records if text and str(record["id"]).startswith(text)]
     if len(matches) == 1:
         return matches[0]
@@ -151,6 +150,13 @@ def find(home: str, text: str) -> Session:
         ids = ", ".join(record["id"] for record in matches[:5])
         raise AoError(f"'{text[:80]}' can mean several sessions: {ids}; write the whole id")
     raise AoError(f"there is no session '{text[:80]}'; see: ao-status --all")
+
+
+def _files(home: str, id: str) -> Iterator[str]:
+    """Where the record of an exact id may be: in any project, or archived."""
+    for folder in ("sessions", "archive"):
+        for project in overview.folders(os.path.join(home, folder)):
+            yield os.path.join(project, id + ".yaml")
 
 
 def open_message(session: Session) -> dict[str, Any] | None:
