@@ -105,16 +105,22 @@ def room(stream: TextIO) -> int | None:
         return None
 
 
-def frame(stream: TextIO, text: str) -> None:
-    """Show `text` in the place of the last frame, without flicker: nothing is cleared before it is written over."""
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        rows = os.get_terminal_size(stream.fileno()).lines - 1
-        lines = text.splitlines()
-        cut = [] if len(lines) <= rows else [f"… {len(lines) - rows + 1} more"]
-        shown = lines[: rows - len(cut)] + cut
-        text = "\x1b[H" + "".join(line + "\x1b[K\n" for line in shown) + "\x1b[J"
-    stream.write(text)
+def redraw(stream: TextIO, text: str, drawn: int = 0, said: str = "") -> int:
+    """Put `text` where the last one stood, which took `drawn` lines, without a blank screen in between.
+
+    What was `said` in the meantime goes above it and stays. Returns how many lines `text` takes.
+    """
+    if not stream.isatty():
+        stream.write(said + text)
+        return 0
+    columns, rows = os.get_terminal_size(stream.fileno())
+    lines, room = text.splitlines(), max(1, rows - 2)
+    lines = lines if len(lines) <= room else [*lines[: room - 1], f"and {len(lines) - room + 1} more"]
+    lines = [line if "\x1b" in line else fit(line, columns) for line in lines]  # those with colours fit already
+    up = f"\x1b[{drawn}A\r" if drawn else ""
+    stream.write(up + "".join(line + "\x1b[K\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
     stream.flush()
+    return len(lines)
 
 
 def template(name: str, **values: Any) -> str:

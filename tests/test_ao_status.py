@@ -196,26 +196,21 @@ def written(home: str) -> dict[str, float]:
 # --- on a terminal --------------------------------------------------------------------------------------------------
 
 
-def shown_on_terminal(text: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def test_a_frame_is_written_over_the_last_one_and_cut_to_the_screen():
     import fcntl
     import termios
 
-    monkeypatch.setenv("TERM", "xterm")
     master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 8, 0, 0))
     with open(slave, "w") as stream:
-        render.frame(stream, text)
+        first = render.redraw(stream, "one\ntwo\n")
+        second = render.redraw(stream, "a long line\n" + "line\n" * 8, first, "said\n")
         stream.flush()
-        found = os.read(master, 65536).decode()
+        found = os.read(master, 65536).decode().replace("\r\n", "\n")
     os.close(master)
-    return found
-
-
-def test_a_frame_is_written_over_the_last_one_and_cut_to_the_screen(monkeypatch):
-    frame = shown_on_terminal("".join(f"line {number}\n" for number in range(9)), 5, monkeypatch)
-    assert "\x1b[2J" not in frame and frame.startswith("\x1b[H") and frame.endswith("\x1b[J")
-    lines = frame.replace("\r", "").split("\x1b[K\n")
-    assert [lines[0], *lines[1:-1]] == ["\x1b[Hline 0", "line 1", "line 2", "… 6 more"]
+    assert (first, second) == (2, 4)
+    end = "\x1b[K\n"
+    assert found == f"one{end}two{end}\x1b[J\x1b[2A\rsaid{end}a long…{end}line{end}line{end}and 6 m…{end}\x1b[J"
 
 
 def test_ids_and_statuses_stay_whole_on_a_narrow_terminal():
