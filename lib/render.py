@@ -115,7 +115,7 @@ def redraw(stream: TextIO, text: str, drawn: int = 0, said: str = "") -> int:
         return 0
     columns, rows = os.get_terminal_size(stream.fileno())
     lines, room = text.splitlines(), max(1, rows - 2)
-    lines = lines if len(lines) <= room else [*lines[: room - 1], f"and {len(lines) - room + 1} more"]
+    lines = lines if len(lines) <= room else [*lines[: room - 1], f"and {len(lines) - room + 1} more; see: ao-status"]
     lines = [line if "\x1b" in line else fit(line, columns) for line in lines]  # those with colours fit already
     up = f"\x1b[{drawn}A\r" if drawn else ""
     stream.write(up + "".join(line + "\x1b[K\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
