@@ -14,26 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import (
-    cache,
-    conditions,
-    config,
-    facts,
-    launch,
-    lives,
-    paths,
-    plugins,
-    projects,
-    sessions,
-    status,
-    store,
-    threads,
-)
+from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
+from lib.store import set_aside
 
 Session = dict[str, Any]
 Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
@@ -72,7 +59,7 @@ def _damaged(home: str, path: str, why: str, clock: Clock) -> dict[str, Any]:
     """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
     folder, name = os.path.split(path)
     names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}
-    return {**names, "message": store.set_aside(path, clock.iso) or why}
+    return {**names, "message": set_aside(path, clock.iso) or why}
 
 
 def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:

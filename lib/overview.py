@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from lib.render import Cell
-
     Record = dict[str, Any]
     Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
 
@@ -94,8 +92,11 @@ def folders(root: str) -> list[str]:
 def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
     """A line a session; `now`, in seconds since the epoch, gives the ages."""
     names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
-    columns = [HEAD.index(name) for name in names]
-    rows = [[_cell(place, entry["row"][place], now) for place in columns] for entry in entries]
+    rows = []
+    for entry in entries:
+        cells = dict(zip(HEAD, entry["row"], strict=True))
+        cells["age"] = "-" if cells["age"] is None else render.age(now - cells["age"])
+        rows.append([cells[name] for name in names])
     return render.table(rows, names, room, colour)
 
 
@@ -154,7 +155,7 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _activity(one: Mapping[str, Any]) -> Cell:
+def _activity(one: Mapping[str, Any]) -> tuple[str, str]:
     activity = "lost" if one.get("is_lost") else one.get("activity") or "-"
     return activity, "red" if activity in ("lost", "exited") and is_shown(one) else ""
 
@@ -162,9 +163,3 @@ def _activity(one: Mapping[str, Any]) -> Cell:
 def _waits_for_person(one: Mapping[str, Any]) -> bool:
     told = any(condition.get("escalated_at") for condition in (one.get("conditions") or {}).values())
     return is_shown(one) and (told or bool(one.get("is_lost")) or one["status"] in WAITING)
-
-
-def _cell(place: int, cell: Any, now: float) -> Cell:
-    if HEAD[place] != "age":
-        return cell  # type: ignore[no-any-return]
-    return "-" if cell is None else render.age(now - cell)
