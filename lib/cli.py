@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from lib.errors import AoError, UsageError
 
+TYPE_CHECKING = False  # see render: typing is slow to import
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from lib.config import Config, Project
 

@@ -78,14 +78,6 @@ def duration(text: object) -> float:
     raise AoError(f"not a duration: {text!r} (write 30s, 5m, 2h or 1d)")
 
 
-def age(seconds: float) -> str:
-    """A short age for people: `12s`, `5m`, `3h`, `2d`."""
-    for unit in ("d", "h", "m"):
-        if seconds >= SECONDS[unit]:
-            return f"{int(seconds // SECONDS[unit])}{unit}"
-    return f"{int(max(0.0, seconds))}s"
-
-
 class Look(NamedTuple):
     """A moment at which somebody looks."""
 

@@ -195,7 +195,7 @@ def head(folder: str) -> tuple[str, str] | None:
     ref = text.removeprefix("ref: ")
     if ref == "refs/heads/.invalid":  # what the reftable format leaves here
         return run(folder, "branch", "--show-current").out.strip(), commit(folder, "HEAD") or ""
-    shared = os.path.join(private, _text(os.path.join(private, "commondir")) or "")
+    shared = os.path.normpath(os.path.join(private, _text(os.path.join(private, "commondir")) or ""))
     return ref.removeprefix(HEADS), _text(os.path.join(shared, ref)) or _packed(shared).get(ref, "")
 
 

@@ -24,7 +24,7 @@ def session() -> Session | None:
     if not (project and id):
         below = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(os.path.join(home, "worktrees")))
         project, id = (*below.split(os.sep), "")[:2]
-    if not paths.NAME.fullmatch(project) or not paths.NAME.fullmatch(id):
+    if not paths.is_name(project) or not paths.is_name(id):
         return None
     return store.read(paths.session(home, project, id))
 

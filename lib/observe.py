@@ -7,7 +7,6 @@ cannot be looked at never keeps the others from being looked at.
 
 from __future__ import annotations
 
-import copy
 import functools
 import marshal
 import os
@@ -15,12 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, store, threads
+from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
+from lib.store import set_aside
 
 Session = dict[str, Any]
 Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
@@ -35,14 +35,14 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
     problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
-    settings, cache = projects.Settings(), _Looks(home)
+    settings, looks = projects.Settings(), _Looks(home)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems)
     for session in watched:
         try:
             project, error = _project_of(session, settings)
             rule = projects.rules(project) if project else None
-            seen = _see(home, project, session, panes, pulls.get(session["id"], False), cache)._replace(error=error)
+            seen = _see(home, project, session, panes, pulls.get(session["id"], False), looks)._replace(error=error)
             _write(home, session, seen, rule, clock)
             if status.is_doing(session, "spawn") and project:
                 lives.settle(home, project, session, clock)
@@ -50,7 +50,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
             continue  # an effect is under way, or the session has just been removed
         except Exception as error:
             problems.append(_problem(session, error))
-    cache.save()
+    looks.save(home)
     projects.evaluate(home, sessions.everything(home, only).records, problems, clock)
     return problems
 
@@ -59,7 +59,7 @@ def _damaged(path: str, why: str, clock: Clock) -> dict[str, Any]:
     """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
     folder, name = os.path.split(path)
     names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}
-    return {**names, "message": store.set_aside(path, clock.iso) or why}
+    return {**names, "message": set_aside(path, clock.iso) or why}
 
 
 def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:
@@ -75,7 +75,7 @@ def _problem(session: Session, error: BaseException) -> dict[str, Any]:
 
 def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules | None, clock: Clock) -> None:
     """Write what differs; the record is locked only when something does."""
-    trial = copy.deepcopy(session)
+    trial = marshal.loads(marshal.dumps(session))  # a deep copy in a third of the time
     facts.fold(trial, seen, rule, clock)
     trial["status"] = status.derive(trial, clock)
     if trial != session:
@@ -126,7 +126,7 @@ def _see(
     session: Session,
     panes: Mapping[str, dict[str, Pane] | None],
     pull: Any,
-    cache: _Looks,
+    looks: _Looks,
 ) -> facts.Seen:
     known = panes.get(str(session["runtime"]))
     pane = (known or {}).get(session["runtime_handle"])
@@ -134,7 +134,7 @@ def _see(
     reports, end = _read_reports(home, session)
     reading, has = None, {}
     if pane and project:
-        reading = cache.read(home, project, session, pane)
+        reading = looks.read(home, project, session, pane)
         has = _received(home, project, session)
     return facts.Seen(
         basis=facts.basis(session),
@@ -201,13 +201,7 @@ class _Looks:
     """Which screens were read when: a screen on which nothing was printed since is not read again."""
 
     def __init__(self, home: str) -> None:
-        self._path = paths.cache(home, "looks")
-        self._new: dict[str, Any] = {}
-        try:
-            with open(self._path, "rb") as file:
-                self._old = marshal.load(file)
-        except (OSError, ValueError, EOFError, TypeError):
-            self._old = {}
+        self._old, self._new = cache.load(home, "looks"), dict[str, Any]()
 
     def read(self, home: str, project: Project, session: Session, pane: Pane) -> Reading | None:
         """The screen's reading, None when it cannot have changed since the last one."""
@@ -225,6 +219,6 @@ class _Looks:
         found: Reading = plugins.load("agent", session["agent"]).read(project, screen)
         return found
 
-    def save(self) -> None:
+    def save(self, home: str) -> None:
         if self._new != self._old:
-            store.replace(self._path, marshal.dumps(self._new), durable=False)
+            cache.save(home, "looks", self._new)

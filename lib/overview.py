@@ -1,95 +1,165 @@
-"""The fleet as people read it: the table of sessions, and why one of them is as it is."""
+"""The fleet at a glance: every record through the cache, as JSON and as a row of the table.
+
+ao-status starts with this module, so nothing here imports what takes long, not even `json` or `re`: a record is parsed
+only when its file has changed, and whoever had to keeps its JSON text and its row in cache/sessions for all others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import os
 
-from lib import conditions, render, status
-from lib.clock import Clock, age
+from lib import ROOT, cache, paths, render
+from lib.errors import Unreadable
 
-Session = Mapping[str, Any]
+TYPE_CHECKING = False  # see render
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    Record = dict[str, Any]
+    Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
+
+CACHE = "sessions"
+HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
+PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
+WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
+ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with PR_ONLY
 COLOURS = {
-    "respond": "yellow",
-    "merge": "green",
-    "review": "cyan",
-    "pending": "blue",
+    **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
+    **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
+    **dict.fromkeys(("mergeable", "approved"), "green"),
+    **dict.fromkeys(("review_pending", "pr_open"), "cyan"),
+    **dict.fromkeys(("merged", "done", "killed", "errored", "terminated", "cleanup", "idle"), "grey"),
 }
 
-
-def table(
-    records: Iterable[Session], clock: Clock, room: int | None = None, colour: bool = False, pr: bool = False
-) -> str:
-    """One line a session: id, status, agent's activity, pull request, age, and what it works on."""
-    head = ["session", "status", "activity", "pr", *(["ci", "review"] if pr else []), "age", "branch", "about"]
-    return render.table([_row(one, clock, pr) for one in records], head, room, colour)
+NEEDED = {"id": str, "project_id": str, "status": str, "rev": int}
+OPTIONAL = {"conditions": dict, "told": dict, "inbox": list}
 
 
-def _row(one: Session, clock: Clock, pr: bool) -> list[Any]:
-    pull = one.get("pr") or {}
-    number = f"#{one['claimed_pr_number']}" if one.get("claimed_pr_number") else "-"
-    details = [pull.get("ci_status") or "-", pull.get("review_decision") or "-"] if pr else []
-    waiting = [c["waiting_for"] for c in (one.get("conditions") or {}).values() if c.get("escalated_at")]
-    about = one.get("issue_title") or one.get("task") or ""
-    return [
-        one["id"],
-        (one["status"], COLOURS.get(status.attention(one), "")),
-        one.get("activity") or "-",
-        number,
-        *details,
-        render.ago(clock, one.get("created_at")),
-        one.get("branch") or "-",
-        f"! {about}" if waiting else about,
-    ]
+def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
+    """Every record that can be read and is not archived, in the order of ids, and why the others cannot, by path."""
+    code = [cache.signature(os.path.join(ROOT, "lib", name)) for name in ("overview.py", "status.py")]
+    kept = cache.load(home, CACHE)
+    known: dict[str, Entry] = kept["entries"] if kept.get("code") == code else {}
+    found: dict[str, Entry] = {}
+    damaged: dict[str, str] = {}
+    for path in files(home):
+        signature = cache.signature(path)
+        if path in known and known[path]["signature"] == signature:
+            found[path] = known[path]
+        elif signature:
+            try:
+                record = _record(path)
+            except Unreadable as error:
+                damaged[path] = str(error)
+                continue
+            if record:
+                found[path] = entry(record, signature)
+    if found != known:
+        cache.save(home, CACHE, {"code": code, "entries": found})
+    return list(found.values()), damaged
 
 
-def is_shown(session: Session) -> bool:
+def entry(record: Mapping[str, Any], signature: tuple[int, int, int] = (0, 0, 0)) -> Entry:
+    """What is kept of a record."""
+    import json
+
+    return {
+        "signature": signature,
+        "json": json.dumps(record, ensure_ascii=False).encode(),  # bytes: to be printed as they are
+        "project": record["project_id"],
+        "is_shown": is_shown(record),
+        "row": _row(record),
+    }
+
+
+def files(home: str) -> Iterator[str]:
+    """The paths of all records, by project and by number."""
+    for folder in folders(paths.sessions(home)):
+        names = [name for name in os.listdir(folder) if name.endswith(".yaml") and name[0] != "."]
+        for name in sorted(names, key=_by_number):
+            yield f"{folder}/{name}"
+
+
+def folders(root: str) -> list[str]:
+    """The folders of the projects in sessions/ or archive/."""
+    try:
+        return sorted(one.path for one in os.scandir(root) if one.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
+    """A line a session; `now`, in seconds since the epoch, gives the ages."""
+    names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
+    rows = []
+    for entry in entries:
+        cells = dict(zip(HEAD, entry["row"], strict=True))
+        cells["age"] = "-" if cells["age"] is None else render.age(now - cells["age"])
+        rows.append([cells[name] for name in names])
+    return render.table(rows, names, room, colour)
+
+
+def array(entries: Iterable[Entry]) -> bytes:
+    """A JSON array with a line for each record."""
+    return b"[" + b",\n".join([entry["json"] for entry in entries]) + b"]\n"
+
+
+def is_shown(record: Mapping[str, Any]) -> bool:
     """Whether it belongs into the default view: live, or lost and in need of being restored."""
-    return status.is_live(session) or bool(session.get("is_lost") and not session.get("outcome"))
+    from lib import status
+
+    return status.is_live(record) or bool(record.get("is_lost") and not record.get("outcome"))
 
 
-def why(session: dict[str, Any], clock: Clock) -> list[str]:
-    """Which rule gave the status, what stands in the way, what is open and what it waits for; a line each."""
-    rung = status.rung(session, clock)
-    lines = [f"{session['id']} is {rung.status}: {rung.when}"]
-    lines += [f"  {text}" for text in _facts(session, clock)]
-    for key, condition in (session.get("conditions") or {}).items():
-        lasts = age(clock.elapsed(condition["since"]))
-        lines.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {_next(condition)}")
-        lines.append(f"    it closes when: {conditions.KEYS[key].closes_when}")
-    for message in session.get("inbox") or ():
-        if message["state"] != "confirmed":
-            waits = f", waits for: {message['waiting_for']}" if message.get("waiting_for") else ""
-            lines.append(f"  message {message['id']} from {message['from']} is {message['state']}{waits}")
-    return [render.plain(line) for line in lines]
+def _record(path: str) -> Record | None:
+    from lib import store
+
+    record = store.read(path)
+    problem = _problem(path, record) if record is not None else ""
+    if problem:
+        raise Unreadable(f"cannot read '{path}': {problem}")
+    return record
 
 
-def _facts(session: Session, clock: Clock) -> list[str]:
-    found = [f"runtime: {session.get('runtime_state')}"]
-    if session.get("exit_code") is not None:
-        found[0] += f", exit code {session['exit_code']}"
-    if session.get("activity"):
-        since = age(clock.elapsed(session.get("activity_since")))
-        found.append(f"activity: {session['activity']} for {since}, by {session.get('activity_source')}")
-    pull = session.get("pr")
-    if pull:
-        found.append(
-            f"pull request {pull['number']}: {pull['state']}, CI {pull['ci_status']}, review {pull['review_decision']}"
-        )
-        found += [f"not ready: {blocker}" for blocker in pull.get("blockers") or () if pull["state"] == "open"]
-    if session.get("merge_failure"):
-        found.append(f"a merge failed: {session['merge_failure']['error']}")
-    for field in ("config_error", "react_error", "error"):
-        if session.get(field):
-            found.append(f"{field.replace('_', ' ')}: {session[field]}")
-    for axis in ("runtime", "pr"):
-        if session.get(f"{axis}_unknown_since"):
-            found.append(f"{axis}: unknown since {session[f'{axis}_unknown_since']}")
-    return found
+def _problem(path: str, record: Mapping[str, Any]) -> str:
+    """Why a mapping is not a session record, "" when it is."""
+    wrong = [field for field, kind in NEEDED.items() if not isinstance(record.get(field), kind)]
+    wrong += [field for field, kind in OPTIONAL.items() if not isinstance(record.get(field, kind()), kind)]
+    if wrong:
+        return f"its '{wrong[0]}' is {type(record.get(wrong[0])).__name__}"
+    return "" if f"{record['id']}.yaml" == os.path.basename(path) else f"its id is '{record['id']}'"
 
 
-def _next(condition: Mapping[str, Any]) -> str:
-    intent = condition.get("intent")
-    if intent and not condition.get("result"):
-        return f"{intent['action']} is under way ({intent['id']})"
-    return f"waits for: {condition['waiting_for']}" if condition.get("waiting_for") else "due now"
+def _by_number(file: str) -> tuple[str, int]:
+    name, _, number = file[: -len(".yaml")].rpartition("-")
+    return (name, int(number)) if number.isdigit() else (file, 0)
+
+
+def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The cells in the order of HEAD; instead of the age, when it began, in seconds since the epoch."""
+    from lib import clock
+
+    pull = one.get("pr") or {}
+    about = str(one.get("issue_title") or one.get("task") or "")
+    return (
+        one["id"],
+        (one["status"], COLOURS.get(one["status"], "")),
+        _activity(one),
+        f"#{one['claimed_pr_number']}" if one.get("claimed_pr_number") else "-",
+        pull.get("ci_status") or "-",
+        pull.get("review_decision") or "-",
+        clock.parse(one.get("created_at")),
+        one.get("branch") or "-",
+        f"! {about}" if _waits_for_person(one) else about,
+    )
+
+
+def _activity(one: Mapping[str, Any]) -> tuple[str, str]:
+    activity = "lost" if one.get("is_lost") else one.get("activity") or "-"
+    return activity, "red" if activity in ("lost", "exited") and is_shown(one) else ""
+
+
+def _waits_for_person(one: Mapping[str, Any]) -> bool:
+    told = any(condition.get("escalated_at") for condition in (one.get("conditions") or {}).values())
+    return is_shown(one) and (told or bool(one.get("is_lost")) or one["status"] in WAITING)

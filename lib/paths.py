@@ -6,11 +6,11 @@ Ids and project names become file names, so they are checked here, at the one pl
 from __future__ import annotations
 
 import os
-import re
 
 from lib.errors import AoError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+LONGEST_NAME = 64
 
 
 def home() -> str:
@@ -26,9 +26,13 @@ def home() -> str:
     return path
 
 
+def is_name(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_NAME and text[0] not in "._-" and NAME.issuperset(text)
+
+
 def name(text: str, what: str = "name") -> str:
     """`text` if it can safely be a file name and a word on a command line, else AoError."""
-    if not NAME.fullmatch(text) or text.endswith((".lock", ".yaml")):
+    if not is_name(text) or text.endswith((".lock", ".yaml")):
         raise AoError(f"not a valid {what}: {text[:80]!r} (letters, digits, '.', '_' and '-', at most 64)")
     return text
 

@@ -6,6 +6,7 @@ describes; it is imported when it is first used.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from typing import Any
@@ -22,6 +23,7 @@ def names(slot: str) -> list[str]:
     return sorted(file[:-3].replace("_", "-") for file in files if file.endswith(".py") and not file.startswith("_"))
 
 
+@functools.cache
 def load(slot: str, name: str) -> Any:
     """The module that plays `name` in `slot`; AoError naming the known ones when there is none."""
     known = names(slot)

@@ -7,16 +7,21 @@ every cell goes through `plain` first. Jinja is imported only when a template is
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, TextIO
 
-from lib import ROOT, clock
+from lib import ROOT
 from lib.errors import AoError
+
+TYPE_CHECKING = False  # not typing's: ao-status starts with this module, and typing costs it a third of its time
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TextIO
 
 TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
 GAP = "  "
-NARROWEST = 6  # columns are not made narrower than this to fit a terminal
+# What gives way when a table is wider than the terminal: columns wider than ROOMY, then the last one, which is for
+# text, down to TEXT, then the widest down to NARROWEST.
+ROOMY, TEXT, NARROWEST = 24, 10, 6
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 _CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
@@ -76,10 +81,12 @@ def fit(text: str, room: int) -> str:
     return kept.rstrip() + "…" if room > 0 else ""
 
 
-def ago(now: clock.Clock, since: str | None) -> str:
-    """The age of an ISO time for people: `5m`, `-` when there is no such time."""
-    then = clock.parse(since)
-    return "-" if then is None else clock.age(max(0.0, now.now - then))
+def age(seconds: float) -> str:
+    """A short age for people: `12s`, `5m`, `3h`, `2d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(max(0.0, seconds))}s"
 
 
 def painted(text: str, colour: str) -> str:
@@ -96,6 +103,24 @@ def room(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
     except (OSError, ValueError):
         return None
+
+
+def redraw(stream: TextIO, text: str, drawn: int = 0, said: str = "") -> int:
+    """Put `text` where the last one stood, which took `drawn` lines, without a blank screen in between.
+
+    What was `said` in the meantime goes above it and stays. Returns how many lines `text` takes.
+    """
+    if not stream.isatty():
+        stream.write(said + text)
+        return 0
+    columns, rows = os.get_terminal_size(stream.fileno())
+    lines, room = text.splitlines(), max(1, rows - 2)
+    lines = lines if len(lines) <= room else [*lines[: room - 1], f"and {len(lines) - room + 1} more; see: ao-status"]
+    lines = [line if "\x1b" in line else fit(line, columns) for line in lines]  # those with colours fit already
+    up = f"\x1b[{drawn}A\r" if drawn else ""
+    stream.write(up + "".join(line + "\x1b[K\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
+    stream.flush()
+    return len(lines)
 
 
 def template(name: str, **values: Any) -> str:
@@ -116,11 +141,15 @@ def template(name: str, **values: Any) -> str:
 
 
 def _widths(lines: list[list[int]], room: int | None) -> list[int]:
-    """The width of each column; the widest give way until a line fits into `room`."""
+    """The width of each column, so that a line fits into `room`."""
     count = max(map(len, lines), default=0)
     widths = [max((line[column] for line in lines if column < len(line)), default=0) for column in range(count)]
-    while room and sum(widths) + len(GAP) * (count - 1) > room and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    excess = sum(widths) + len(GAP) * (count - 1) - room if room else 0
+    while excess > 0 and max(widths) > NARROWEST:
+        widest = widths.index(max(widths))
+        place = widest if widths[widest] > ROOMY or widths[-1] <= TEXT else count - 1
+        widths[place] -= 1
+        excess -= 1
     return widths
 
 

@@ -7,13 +7,14 @@ what another process wrote in the meantime survives. The status follows from the
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lib import events, paths, status, store
+from lib import events, overview, paths, status, store
 from lib.clock import Clock
-from lib.errors import AoError, Unreadable
+from lib.errors import AoError
 
 Session = dict[str, Any]
 INBOX_KEPT = 50
@@ -86,7 +87,7 @@ def create(home: str, record: Session, clock: Clock) -> bool:
     record["rev"] = 1
     record["status"] = status.derive(record, clock)
     with store.lock(paths.sessions(home)):
-        if any(any(_files(home, folder, record["id"] + ".yaml")) for folder in ("sessions", "archive")):
+        if any(map(os.path.exists, _files(home, record["id"]))):
             return False
         if not store.reserve(path, record):
             return False
@@ -139,42 +140,17 @@ def archive(home: str, session: Session) -> None:
 
 def everything(home: str, project: str | None = None) -> Fleet:
     """All records that are not archived, through the cache: a file is parsed only when it has changed."""
-    known = _read_cache(home)
-    records, damaged, fresh, misses = [], {}, {}, 0
-    for path in _files(home):
-        signature = _signature(path)
-        if signature is None:
-            continue
-        entry = known.get(path)
-        if entry is None or entry[0] != signature:
-            misses += 1
-            try:
-                record = store.read(path)
-            except Unreadable as error:
-                damaged[path] = str(error)
-                continue
-            if record is None:
-                continue
-            problem = _problem(path, record)
-            if problem:
-                damaged[path] = f"cannot read '{path}': {problem}"
-                continue
-            entry = (signature, record)
-        fresh[path] = entry
-        if project in (None, entry[1]["project_id"]):
-            records.append(entry[1])
-    if misses or len(fresh) != len(known):
-        _write_cache(home, fresh)
-    return Fleet(records, damaged)
+    entries, damaged = overview.entries(home)
+    mine = [entry for entry in entries if project in (None, entry["project"])]
+    return Fleet(json.loads(overview.array(mine)), damaged)
 
 
 def find(home: str, text: str) -> Session:
     """The record of an exact id (also an archived one), else of an unambiguous prefix."""
-    for folder in ("sessions", "archive"):
-        for path in _files(home, folder, text + ".yaml"):
-            record = store.read(path)
-            if record is not None:
-                return record
+    for path in _files(home, text) if paths.is_name(text) else ():
+        record = store.read(path)
+        if record is not None:
+            return record
     matches = [record for record in everything(home).records if text and str(record["id"]).startswith(text)]
     if len(matches) == 1:
         return matches[0]
@@ -182,6 +158,13 @@ def find(home: str, text: str) -> Session:
         ids = ", ".join(record["id"] for record in matches[:5])
         raise AoError(f"'{text[:80]}' can mean several sessions: {ids}; write the whole id")
     raise AoError(f"there is no session '{text[:80]}'; see: ao-status --all")
+
+
+def _files(home: str, id: str) -> Iterator[str]:
+    """Where the record of an exact id may be: in any project, or archived."""
+    for folder in ("sessions", "archive"):
+        for project in overview.folders(os.path.join(home, folder)):
+            yield os.path.join(project, id + ".yaml")
 
 
 def open_message(session: Session) -> dict[str, Any] | None:
@@ -197,63 +180,3 @@ def _archive_messages(record: Session) -> None:
     surplus = [message for message in settled if message["id"] not in wanted][: max(0, len(inbox) - INBOX_KEPT)]
     for message in surplus:
         inbox.remove(message)
-
-
-def _files(home: str, folder: str = "sessions", name: str | None = None) -> Iterator[str]:
-    root = os.path.join(home, folder)
-    try:
-        projects = sorted(entry.path for entry in os.scandir(root) if entry.is_dir())
-    except FileNotFoundError:
-        return
-    for project in projects:
-        if name is not None:
-            path = os.path.join(project, name)
-            if os.path.dirname(path) == project and os.path.isfile(path):
-                yield path
-            continue
-        for file in sorted(os.listdir(project), key=_by_number):
-            if file.endswith(".yaml") and not file.startswith("."):
-                yield os.path.join(project, file)
-
-
-def _by_number(file: str) -> tuple[str, int]:
-    name, _, number = file.removesuffix(".yaml").rpartition("-")
-    return (name, int(number)) if number.isdigit() else (file, 0)
-
-
-def _signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _problem(path: str, record: Session) -> str:
-    """Why a mapping is not a session record, "" when it is."""
-    for field in ("id", "project_id", "status"):
-        if not isinstance(record.get(field), str):
-            return f"its '{field}' is {type(record.get(field)).__name__}, not text"
-    if record["id"] != os.path.basename(path).removesuffix(".yaml"):
-        return f"its id is '{record['id']}'"
-    for field, kind in (("conditions", dict), ("told", dict), ("inbox", list)):
-        if not isinstance(record.get(field, kind()), kind):
-            return f"its '{field}' is not a {kind.__name__}"
-    return "" if isinstance(record.get("rev"), int) else "its 'rev' is not a number"
-
-
-def _read_cache(home: str) -> dict[str, tuple[tuple[int, int, int], Session]]:
-    import marshal
-
-    try:
-        with open(paths.cache(home, "records"), "rb") as file:
-            found = marshal.load(file)
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, EOFError, TypeError):
-        return {}
-
-
-def _write_cache(home: str, entries: dict[str, tuple[tuple[int, int, int], Session]]) -> None:
-    import marshal
-
-    store.replace(paths.cache(home, "records"), marshal.dumps(entries), durable=False)

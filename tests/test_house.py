@@ -18,24 +18,11 @@ from lib import ROOT, proc
 
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
-    *(
-        "errors",
-        "clock",
-        "proc",
-        "threads",
-        "paths",
-        "store",
-        "plugins",
-        "kinds",
-        "config",
-        "git",
-        "render",
-        "cli",
-        "launcher",
-    ),
-    *("ready", "status", "conditions", "due", "events", "sessions", "effects", "prompts"),
+    *("errors", "clock", "proc", "threads", "paths", "store", "cache", "plugins", "kinds", "config", "git"),
+    *("render", "cli", "launcher"),
+    *("ready", "status", "overview", "conditions", "due", "why", "events", "sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
-    *("tell", "react", "fleet", "rounds", "here", "overview"),
+    *("tell", "react", "fleet", "rounds", "here"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
 SLOTS = ("runtime", "agent", "workspace", "scm", "tracker", "notifier")
@@ -156,7 +143,8 @@ def imported(path: str) -> set[str]:
     nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom) and node.module]
     whole = {alias.name for node in nodes if node.module == "lib" for alias in node.names}
     return (whole | {str(node.module).split(".")[1] for node in nodes if str(node.module).startswith("lib.")}) - {
-        "ROOT"
+        "ROOT",
+        "VERSION",
     }
 
 

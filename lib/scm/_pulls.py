@@ -9,12 +9,11 @@ head_sha head_seen_at tip` (the branch tip of the last look; it becomes the head
 
 from __future__ import annotations
 
-import marshal
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import git, paths, store
+from lib import cache, git, paths, store
 from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
 
@@ -26,6 +25,9 @@ class Shelf(NamedTuple):
 
     records: list[Record]
     damaged: dict[int, str]
+    by_number: dict[int, Record]
+    by_session: dict[str, Record]  # the newest that each session opened
+    by_branch: dict[str, list[Record]]  # those that people opened, newest first
 
 
 def path(home: str, project_id: str, number: int) -> str:
@@ -52,18 +54,25 @@ def read(home: str, project_id: str, number: int) -> Record:
 
 def everything(home: str, project_id: str) -> Shelf:
     """Every pull request of a project through the cache: a file is parsed only when it has changed."""
-    known, fresh, damaged = _read_cache(home, project_id), {}, {}
+    kept = f"pulls-{project_id}"[: paths.LONGEST_NAME]
+    known, fresh, damaged = cache.load(home, kept), {}, {}
     for number in numbers(home, project_id):
         try:
-            info = os.stat(path(home, project_id, number))
-            signature = (info.st_mtime_ns, info.st_size, info.st_ino)
+            signature = cache.signature(path(home, project_id, number))
             entry = known.get(number)
             fresh[number] = entry if entry and entry[0] == signature else (signature, read(home, project_id, number))
         except Unreadable as error:
             damaged[number] = str(error)
     if fresh != known:
-        store.replace(_cache(home, project_id), marshal.dumps(fresh), durable=False)
-    return Shelf([record for _, record in fresh.values()], damaged)
+        cache.save(home, kept, fresh)
+    shelf = Shelf([record for _, record in fresh.values()], damaged, {}, {}, {})
+    for record in shelf.records:
+        shelf.by_number[record["number"]] = record
+        if record["session"]:
+            shelf.by_session.setdefault(record["session"], record)
+        else:
+            shelf.by_branch.setdefault(record["branch"], []).append(record)
+    return shelf
 
 
 def open_for(home: str, project_id: str, branch: str) -> Record | None:
@@ -100,32 +109,18 @@ def find(project: Project, shelf: Shelf, session: Mapping[str, Any]) -> Record |
     number = session.get("claimed_pr_number")
     if number in shelf.damaged:
         raise Unknown(shelf.damaged[number])
-    claimed = next((record for record in shelf.records if record["number"] == number), None)
-    mine = next((record for record in shelf.records if session["id"] and record["session"] == session["id"]), None)
+    mine = shelf.by_session.get(session["id"])
     if number:
+        claimed = shelf.by_number.get(number)
         is_replaced = claimed and mine and claimed["state"] == "closed" and mine["state"] == "open"
         return mine if is_replaced else claimed
-    mine = mine or next((record for record in shelf.records if _fits(project.path, record, session)), None)
+    others = shelf.by_branch.get(session.get("branch") or "", ())
+    mine = mine or next((record for record in others if _fits(project.path, record, session)), None)
     if mine is None and shelf.damaged:
         raise Unknown(next(iter(shelf.damaged.values())))
     return mine
 
 
 def _fits(repository: str, record: Record, session: Mapping[str, Any]) -> bool:
-    branch, base, head = session.get("branch"), session.get("base_sha"), record["head_sha"]
-    if record["session"] or not branch or record["branch"] != branch or not base or head == base:
-        return False
-    return git.contains(repository, head, base)
-
-
-def _cache(home: str, project_id: str) -> str:
-    return paths.cache(home, f"pulls-{project_id}"[:64])
-
-
-def _read_cache(home: str, project_id: str) -> dict[int, tuple[tuple[int, int, int], Record]]:
-    try:
-        with open(_cache(home, project_id), "rb") as file:
-            found = marshal.load(file)
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, EOFError, TypeError):
-        return {}
+    base, head = session.get("base_sha"), record["head_sha"]
+    return bool(base) and head != base and git.contains(repository, head, str(base))

@@ -1,0 +1,63 @@
+"""Why a session is as it is: the rule that gave its status, the facts, what is open and what that waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib import conditions, render, status
+from lib.clock import Clock
+from lib.render import age
+
+Session = Mapping[str, Any]
+
+
+def lines(session: dict[str, Any], clock: Clock) -> list[str]:
+    """Which rule gave the status, what stands in the way, what is open and what it waits for; a line each."""
+    rung = status.rung(session, clock)
+    found = [f"{session['id']} is {rung.status}: {rung.when}"]
+    found += [f"  {text}" for text in _facts(session, clock)]
+    for key, condition in (session.get("conditions") or {}).items():
+        lasts = age(clock.elapsed(condition["since"]))
+        found.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {_next(condition)}")
+        found.append(f"    it closes when: {conditions.KEYS[key].closes_when}")
+    for message in session.get("inbox") or ():
+        if message["state"] != "confirmed":
+            waits = f", waits for: {message['waiting_for']}" if message.get("waiting_for") else ""
+            found.append(f"  message {message['id']} from {message['from']} is {message['state']}{waits}")
+    return [render.plain(line) for line in found]
+
+
+def _facts(session: Session, clock: Clock) -> list[str]:
+    found = [f"runtime: {session.get('runtime_state')}"]
+    if session.get("exit_code") is not None:
+        found[0] += f", exit code {session['exit_code']}"
+    if session.get("activity"):
+        since = age(clock.elapsed(session.get("activity_since")))
+        found.append(f"activity: {session['activity']} for {since}, by {session.get('activity_source')}")
+    if session.get("question"):
+        found.append(f"it asks: {session['question']}")
+    if session.get("is_lost") and not session.get("outcome"):
+        found.append(f"lost with all other terminals; bring it back: ao-restore {session['id']}")
+    pull = session.get("pr")
+    if pull:
+        found.append(
+            f"pull request {pull['number']}: {pull['state']}, CI {pull['ci_status']}, review {pull['review_decision']}"
+        )
+        found += [f"not ready: {blocker}" for blocker in pull.get("blockers") or () if pull["state"] == "open"]
+    if session.get("merge_failure"):
+        found.append(f"a merge failed: {session['merge_failure']['error']}")
+    for field in ("config_error", "react_error", "error"):
+        if session.get(field):
+            found.append(f"{field.replace('_', ' ')}: {session[field]}")
+    for axis in ("runtime", "pr"):
+        if session.get(f"{axis}_unknown_since"):
+            found.append(f"{axis}: unknown since {session[f'{axis}_unknown_since']}")
+    return found
+
+
+def _next(condition: Mapping[str, Any]) -> str:
+    intent = condition.get("intent")
+    if intent and not condition.get("result"):
+        return f"{intent['action']} is under way ({intent['id']})"
+    return f"waits for: {condition['waiting_for']}" if condition.get("waiting_for") else "due now"

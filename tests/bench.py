@@ -1,0 +1,126 @@
+"""How long ao takes and how much memory, beside the bounds that it promises to keep.
+
+    make bench
+
+Times are medians of several runs in seconds of CPU, which a busy machine stretches least. A start is also told as a
+multiple of a bare interpreter's (`python3 -c pass`), started in turn with it: that holds on any machine. Nothing here
+fails when a bound is missed.
+"""
+
+# This process stays small, because what it starts is never reported to use less memory than it does: no import of lib,
+# nor of anything large.
+import os
+import shutil
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+BIN = os.path.join(ROOT, "bin")
+MEGABYTE = 1024.0 if sys.platform == "linux" else 1024.0 * 1024.0  # of ru_maxrss, which other systems count in bytes
+SEED = ("ao-rs, as its README says", "8 ms, 10 MB, a binary of 12 MB", "", "")  # what ao succeeds
+
+
+class Run:
+    """What one run took: seconds of CPU with all that it started, megabytes at most."""
+
+    def __init__(self, argv: "list[str]", environment: "dict[str, str]") -> None:
+        quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+        process = os.posix_spawn(sys.executable, [sys.executable, *argv], environment, file_actions=quiet)
+        _, status, used = os.wait4(process, 0)
+        if status:
+            sys.exit(f"bench: cannot measure '{' '.join(argv)}': it failed")
+        self.seconds = used.ru_utime + used.ru_stime
+        self.memory = used.ru_maxrss / MEGABYTE
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str, str]] = []
+
+    def start(self, what: str, bound: str, argv: "list[str]", home: str, times: int = 15) -> None:
+        """Measure a start against a bare one, both in turn."""
+        environment = {**ENVIRONMENT, "AO_HOME": home}
+        Run(argv, environment)
+        pairs = [(Run(["-c", "pass"], environment), Run(argv, environment)) for _ in range(times)]
+        ratio = median([run.seconds / bare.seconds for bare, run in pairs])
+        seconds, memory = median([run.seconds for _, run in pairs]), median([run.memory for _, run in pairs])
+        self.rows.append((what, f"{seconds * 1000:.0f} ms, {memory:.0f} MB", bound, f"{ratio:.2f} ×"))
+
+    def tick(self, folder: str, count: int, bound: str) -> None:
+        """Measure a look at a fleet in which nothing has changed."""
+        home, calls = os.path.join(folder, "home"), os.path.join(folder, "calls")
+        environment = {**ENVIRONMENT, "AO_HOME": home}
+        environment["PATH"] = os.path.join(folder, "programs") + os.pathsep + environment["PATH"]
+        tick = [os.path.join(BIN, "ao-tick")]
+        for _ in range(2):
+            Run(tick, environment)
+        os.truncate(calls, 0)
+        before, times = written(home), 5
+        runs = [Run(tick, environment) for _ in range(times)]
+        with open(calls) as file:
+            asked = len(file.readlines()) / times
+        rewritten = len([path for path, at in written(home).items() if before.get(path) != at])
+        seconds, memory = median([run.seconds for run in runs]), median([run.memory for run in runs])
+        measured = f"{seconds:.2f} s, {memory:.0f} MB, {asked:g} tmux calls, {rewritten} records written"
+        self.rows.append((f"ao-tick, {count} live sessions, nothing changed", measured, bound, ""))
+
+
+def median(values: "list[float]") -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def written(home: str) -> "dict[str, int]":
+    """When each record was written, by path."""
+    folder = os.path.join(home, "sessions", "shop")
+    return {one.path: one.stat().st_mtime_ns for one in os.scandir(folder) if one.name.endswith(".yaml")}
+
+
+def fleet(folder: str, count: int) -> str:
+    os.makedirs(folder)
+    Run([os.path.join(ROOT, "tests", "fleets.py"), folder, str(count)], ENVIRONMENT)
+    return folder
+
+
+def size(*folders: str) -> float:
+    """Megabytes of the files in folders, without what Python compiles and links that lead elsewhere."""
+    found = 0
+    for folder in folders:
+        for here, inner, names in os.walk(os.path.join(ROOT, folder)):
+            inner[:] = [name for name in inner if name != "__pycache__"]
+            found += sum(os.lstat(os.path.join(here, name)).st_size for name in names)
+    return found / 1e6
+
+
+def main() -> int:
+    bench, scratch = Bench(), tempfile.mkdtemp(prefix="ao-bench-", dir="/tmp")
+    try:
+        sizes = (10, 30, 100, 1000)
+        fleets = {count: fleet(os.path.join(scratch, str(count)), count) for count in sizes}
+        homes = {count: os.path.join(folder, "home") for count, folder in fleets.items()}
+        script = {name: os.path.join(BIN, name) for name in sorted(os.listdir(BIN))}
+        bench.start("python3 -c pass", "", ["-c", "pass"], scratch)
+        bench.start("ao-status, 30 sessions", "2.5 ×, 25 MB", [script["ao-status"]], homes[30])
+        bench.start("ao-status --json, 1000 sessions", "4 ×", [script["ao-status"], "--json"], homes[1000])
+        bench.start("ao-hook report ready", "1.5 ×", [script["ao-hook"], "report", "ready"], homes[10])
+        for count in (10, 100, 1000):
+            bench.tick(fleets[count], count, "1 s, 1 call, 0 written" if count == 1000 else "")
+        for name, path in script.items():
+            bench.start(f"{name} --help", "", [path, "--help"], scratch, times=5)
+        code, packages = size("bin", "lib", "templates", "config"), size(".venv")
+        bench.rows.append(("size; of .venv, with what tests need", f"{code:.1f} MB; {packages:.0f} MB", "", ""))
+        show([*bench.rows, SEED])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def show(rows: "list[tuple[str, str, str, str]]") -> None:
+    head = ("what", "measured", "bound", "of a bare start")
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "AO_"))}
+    sys.exit(main())
