@@ -48,5 +48,5 @@ def _update(home: str, change: Any) -> None:
     try:
         store.update(path, change)
     except Unreadable:
-        store.set_aside(path, clocks.read({}).iso, unfinished=0)
+        store.set_aside(path, clocks.read({}).iso)
         store.update(path, change)

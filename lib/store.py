@@ -160,17 +160,17 @@ def is_held(path: str) -> bool:
         return True
 
 
-def set_aside(path: str, now: str, unfinished: float = UNFINISHED) -> str:
+def set_aside(path: str, now: str) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
-    One written less than `unfinished` seconds ago is left: ao replaces whole files, but a person's editor may be at it.
+    One that was written just now is left alone: ao replaces whole files, but a person's editor may not have finished.
     """
     with lock(path):
         try:
             read(path)
             return ""
         except Damaged as error:
-            if time.time() - os.stat(path).st_mtime < unfinished:
+            if time.time() - os.stat(path).st_mtime < UNFINISHED:
                 return str(error)
             target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
             while os.path.exists(target):
