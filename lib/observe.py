@@ -27,6 +27,7 @@ Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, pr
 
 FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
 WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
+UNFINISHED = 10.0  # seconds in which an editor may still be writing a record
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
@@ -59,7 +60,7 @@ def _damaged(path: str, why: str, clock: Clock) -> dict[str, Any]:
     """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
     folder, name = os.path.split(path)
     names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}
-    return {**names, "message": set_aside(path, clock.iso) or why}
+    return {**names, "message": set_aside(path, clock.iso, rested=UNFINISHED) or why}
 
 
 def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:

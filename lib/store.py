@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
-UNFINISHED = 10.0  # seconds
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),
@@ -160,17 +159,17 @@ def is_held(path: str) -> bool:
         return True
 
 
-def set_aside(path: str, now: str) -> str:
+def set_aside(path: str, now: str, rested: float = 0.0) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
-    One that was written just now is left alone: ao replaces whole files, but a person's editor may not have finished.
+    One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
     """
     with lock(path):
         try:
             read(path)
             return ""
         except Damaged as error:
-            if time.time() - os.stat(path).st_mtime < UNFINISHED:
+            if time.time() - os.stat(path).st_mtime < rested:
                 return str(error)
             target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
             while os.path.exists(target):

@@ -119,9 +119,11 @@ def test_a_damaged_file_is_set_aside_and_never_over_another(path):
     for content in ("one", "two"):
         with open(path, "w") as file:
             file.write(content)
-        assert store.set_aside(path, "now").endswith("(no '...' at its end)"), "an editor may not have finished"
+        assert store.set_aside(path, "now", rested=60).endswith("(no '...' at its end)"), (
+            "an editor may not have finished"
+        )
         os.utime(path, (1, 1))
-        said = store.set_aside(path, "2026-01-31T09:05:00.250Z")
+        said = store.set_aside(path, "2026-01-31T09:05:00.250Z", rested=60)
         kept.append(said.partition("set aside as '")[2].rstrip("'"))
         assert not os.path.exists(path)
     assert [pathlib.Path(name).read_text() for name in kept] == ["one", "two"]
