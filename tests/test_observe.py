@@ -238,6 +238,16 @@ def test_a_damaged_record_is_reported_once_and_set_aside(home):
     assert find(home, "shop-2")["activity"] == "ready"
 
 
+def test_a_record_that_cannot_be_opened_stays_where_it_is(home):
+    configure(home)
+    record(home)
+    path = paths.session(home, "shop", "shop-1")
+    os.rename(path, path + ".real")
+    os.symlink("shop-1.yaml", path)  # opening it fails, whoever opens it
+    assert len(look(home, 1)) == 1
+    assert os.path.islink(path)
+
+
 # --- what agents report ----------------------------------------------------------------------------------------------
 
 
