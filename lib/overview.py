@@ -34,6 +34,7 @@ COLOURS = {
 
 NEEDED = {"id": str, "project_id": str, "status": str, "rev": int}
 OPTIONAL = {"conditions": dict, "told": dict, "inbox": list}
+MAPPINGS = ("pr", "doing", "hold", "merge_failure", "report", "screen", "agent_config")  # or null
 
 
 def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
@@ -126,8 +127,11 @@ def _problem(path: str, record: Mapping[str, Any]) -> str:
     """Why a mapping is not a session record, "" when it is."""
     wrong = [field for field, kind in NEEDED.items() if not isinstance(record.get(field), kind)]
     wrong += [field for field, kind in OPTIONAL.items() if not isinstance(record.get(field, kind()), kind)]
+    wrong += [field for field in MAPPINGS if not isinstance(record.get(field) or {}, dict)]
     if wrong:
         return f"its '{wrong[0]}' is {type(record.get(wrong[0])).__name__}"
+    if not all(isinstance(one, dict) for one in (*record.get("conditions", {}).values(), *record.get("inbox", []))):
+        return "an entry of its 'conditions' or 'inbox' is not a mapping"
     return "" if f"{record['id']}.yaml" == os.path.basename(path) else f"its id is '{record['id']}'"
 
 

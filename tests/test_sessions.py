@@ -219,9 +219,11 @@ def test_a_damaged_record_is_set_aside_by_the_tick_and_told_of_once(home):
     assert sessions.everything(home).damaged == {}
 
 
-@pytest.mark.parametrize(
-    "change", [{"rev": "many"}, {"id": "app-7"}, {"status": None}, {"conditions": []}, {"inbox": {}}, {"told": "x"}]
-)
+NONSENSE = [{"rev": "many"}, {"id": "app-7"}, {"status": None}, {"conditions": []}, {"inbox": {}}, {"told": "x"}]
+NONSENSE += [{"pr": "none"}, {"hold": ["person"]}, {"conditions": {"ci-failed": "open"}}, {"inbox": ["hello"]}]
+
+
+@pytest.mark.parametrize("change", NONSENSE)
 def test_a_record_edited_to_nonsense_stays_where_it_is_and_is_told_of_once(home, change):
     create(home, "app-1", outcome="killed", runtime_state="exited")
     path = paths.session(home, "app", "app-1")
