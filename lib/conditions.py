@@ -18,6 +18,7 @@ Session = dict[str, Any]
 Reaction = Mapping[str, Any]
 
 IDLE_AFTER = 60.0  # seconds at the prompt before `ready` is called `idle`
+COMMENTS = ("changes-requested", "bugbot-comments")  # what is due for what reviewers wrote
 CALM = 60.0  # seconds without the trouble before a condition of the agent closes, so that no flicker reopens it
 RED_FOR_GOOD = 120.0  # seconds after the first red check before waiting for the others ends
 TOLD_KEPT = 300  # items per key that are not current any more

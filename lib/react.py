@@ -86,6 +86,21 @@ def preview(home: str, clock: Clock, only: str | None = None) -> Done:
     return found
 
 
+def forward(home: str, clock: Clock, only: str | None = None) -> Done:
+    """Act on reviewers' comments alone, now."""
+    settings = projects.Settings()
+    done: Done = []
+    panes = functools.cache(functools.partial(_look, home))
+    for session in sessions.everything(home, only).records:
+        place = place_of(home, settings, session, clock)
+        if place and any(key in session["conditions"] for key in conditions.COMMENTS):
+            with effects.hold(home, session, lives.PATIENCE):
+                for key in conditions.COMMENTS:
+                    _act(place, sessions.find(home, session["id"]), key, done)
+                _speak(place, sessions.find(home, session["id"]), panes)
+    return done
+
+
 def place_of(home: str, settings: projects.Settings, session: Session, clock: Clock) -> Place | None:
     """None when the session's configuration cannot be read: nothing is done then rather than something else."""
     try:
@@ -175,6 +190,8 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
     if session.get("doing"):
         lives.settle(place.home, place.project, session, place.clock)
         return
+    if status.is_merged(session) and session.get("issue_id") and session.get("issue_closed") is None:
+        _close_issue(place, session)
     if _must_end(place, session):
         prune_too = _must_prune(place, session)
         done.append(_note(session, "cleanup"))
@@ -194,6 +211,25 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
         _speak(place, sessions.find(place.home, session["id"]), panes)
     for key in wants_restore:  # it takes the lock for itself
         _restore(place, sessions.find(place.home, session["id"]), key, done)
+
+
+def _close_issue(place: Place, session: Session) -> None:
+    """Close the issue whose pull request is merged; one that is not the tracker's (--local-issue) is left alone."""
+    why = None
+    try:
+        with effects.effect("issue.close"):
+            tracker = plugins.load("tracker", config.setting(place.project, "tracker"))
+            tracker.close(place.home, place.project, session["issue_id"])
+    except Unknown:
+        raise
+    except AoError as error:
+        why = str(error)
+
+    def change(fresh: Session) -> list[dict[str, Any]]:
+        fresh["issue_closed"] = not why
+        return [{"type": "issue_closed", "issue_id": session["issue_id"], "why_not": why}]
+
+    sessions.update(place.home, session, change, place.clock)
 
 
 def _speak(place: Place, session: Session, panes: Panes) -> None:

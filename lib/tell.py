@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib import config, plugins, prompts
+from lib.conditions import COMMENTS
 from lib.config import Project
 from lib.due import Step
 from lib.errors import AoError, Unknown
@@ -42,7 +43,7 @@ def compose(home: str, project: Project, session: Session, key: str, step: Step,
         if not failures:
             raise Unknown("no check is red any more, as the next look will find")
         return prompts.ci_failed(project, session, failures, message)
-    if key in ("changes-requested", "bugbot-comments"):
+    if key in COMMENTS:
         wanted = set(step.items)
         new = [comment for comment in scm.comments(home, project, session) if comment.id in wanted]
         if not new:

@@ -12,6 +12,7 @@ from lib.errors import AoError, Unknown
 from lib.notifier import stdout
 from lib.runtime import tmux
 from lib.scm import Blocked, Comment, Failure, local
+from lib.tracker import local as tracker
 
 MINUTE = 60.0
 
@@ -554,3 +555,38 @@ def test_nothing_happens_while_the_fleet_is_paused(home):
     assert rounds.act(home) == []
     loop.pause(home, clock(), False)
     assert until(lambda: rounds.act(home))
+
+
+# --- what comes with a merge, and what a person asks for at once -----------------------------------------------------
+
+
+def test_the_issue_of_merged_work_is_closed_once(home, monkeypatch):
+    closed = []
+    monkeypatch.setattr(tracker, "close", lambda home, project, id: closed.append(id))
+    configure(home)
+    record(home, issue_id="7")
+    act(home)
+    assert closed == []
+    change(home, runtime_state="exited", activity="exited", pr=pull(state="merged"))
+    act(home, 5)
+    act(home, 10)
+    assert closed == ["7"]
+    assert [one["issue_id"] for one in logged_events(home, "issue_closed")] == ["7"]
+
+
+def test_an_issue_that_is_not_the_tracker_s_is_left_alone_and_that_is_said_once(home, monkeypatch):
+    configure(home)
+    record(home, issue_id="notes", runtime_state="exited", pr=pull(state="merged"))
+    act(home)
+    act(home, 5)
+    (event,) = logged_events(home, "issue_closed")
+    assert "notes" in event["why_not"]
+
+
+def test_comments_are_forwarded_at_once_and_nothing_else_is_done(home):
+    configure(home)
+    record(home)
+    change(home, pr=red(threads=["r1"], review_decision="changes_requested"))
+    assert [one["reaction_key"] for one in react.forward(home, clock(1))] == ["changes-requested"]
+    assert "please rename it" in texts(home)[0] and len(texts(home)) == 1
+    assert react.forward(home, clock(2)) == []
