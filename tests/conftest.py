@@ -16,6 +16,18 @@ sys.path.insert(0, ROOT)
 collect_ignore = ["demo"]  # its sample repository has a test suite of its own
 
 
+def _leave_the_person_alone() -> None:
+    """Without an AO_HOME of its own a test fails instead of writing to ~, and git does not read ~/.gitconfig."""
+    for name in [name for name in os.environ if name.startswith(("AO_", "GIT_", "TMUX"))]:
+        del os.environ[name]
+    os.environ["HOME"] = os.devnull
+    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    os.environ["GIT_CONFIG_GLOBAL"] = os.path.join(ROOT, "tests", "gitconfig")
+
+
+_leave_the_person_alone()
+
+
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A fresh AO_HOME; whatever runs in its tmux server is ended afterwards."""

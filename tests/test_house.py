@@ -14,7 +14,8 @@ import sys
 import pytest
 import scripts
 
-from lib import ROOT, proc
+from lib import ROOT, paths, proc
+from lib.errors import AoError
 
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
@@ -278,3 +279,8 @@ def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):
 @pytest.mark.parametrize("name", ["config/setup.sh", ".ci/run"])
 def test_shell_scripts_parse(name):
     subprocess.run(["sh", "-n", os.path.join(ROOT, name)], timeout=60, check=True)
+
+
+def test_a_test_without_an_ao_home_of_its_own_cannot_write_to_the_person_s() -> None:
+    with pytest.raises(AoError, match="cannot make ao's folder"):
+        paths.home()
