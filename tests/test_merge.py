@@ -93,6 +93,44 @@ def test_a_push_between_the_look_and_the_merge_is_not_merged(ready, monkeypatch)
     assert merged(ready) == 1
 
 
+def test_a_push_that_was_looked_at_between_the_look_and_the_merge_is_not_merged_either(ready, monkeypatch):
+    """F32: what counts is the head that was judged, not the newest one that anybody has seen."""
+    plan_merge, path = local.plan_merge, ready.record("shop-1")["workspace_path"]
+
+    def overtaken(*args):
+        forging.commit(path, "unseen.txt", "unseen\n", **forging.PERSON)
+        ready.look(2)
+        return plan_merge(*args)
+
+    monkeypatch.setattr(local, "plan_merge", overtaken)
+    done = ready.call("ao-merge", "shop-1")
+    assert done.code == 1 and "not looked at" in done.err and merged(ready) == 0
+    assert ready.record("shop-1")["merge_failure"] is None
+
+
+def test_two_that_are_ready_at_once_are_not_merged_on_each_others_word(ready, monkeypatch):
+    """F35: the checks of the second were made without the first, which lands while it is being merged."""
+    living.pull(ready, ready.spawn("--task", "other"), "c.txt")
+    ready.look()
+    ready.ok("ao-review", "shop-2", "--approve", "--as", "ada")
+    plan_merge = local.plan_merge
+
+    def meanwhile(*args):
+        with monkeypatch.context() as inner:
+            inner.setattr(local, "plan_merge", plan_merge)
+            ready.ok("ao-merge", "shop-1")
+        return plan_merge(*args)
+
+    with monkeypatch.context() as racing:
+        racing.setattr(local, "plan_merge", meanwhile)
+        done = ready.call("ao-merge", "shop-2")
+    assert done.code == 1 and "'main' has moved on" in done.err
+    assert not os.path.exists(os.path.join(ready.repo, "c.txt"))
+    record = ready.record("shop-2")
+    assert record["doing"] is None and record["merge_failure"] is None
+    ready.ok("ao-merge", "shop-2")
+
+
 def test_a_merge_that_failed_is_recorded_for_this_head_only(ready):
     with open(os.path.join(ready.repo, "b.txt"), "w") as file:
         file.write("mine\n")

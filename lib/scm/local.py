@@ -104,23 +104,27 @@ def ci_wanted(pull: Pull, project: Project) -> bool:
 def plan_merge(home: str, project: Project, session: Session, method: str, actor: str = "") -> dict[str, str]:
     """Build the merge commit, moving nothing: `{number commit base_sha head_sha branch base_branch method}`.
 
-    `actor` is the session that asks, "" for a person. Raises Blocked when the pull request is not as it was last seen.
+    `actor` is the session that asks, "" for a person. What is merged is what `session` has seen: Moved when its head or
+    its base is another by now, be it that somebody else has looked at that already.
     """
     record = _wanted(home, project, session)
+    seen = session.get("pr") or {"head_sha": record["head_sha"], "base_sha": ""}
     _reviews.refuse_author(record, "", actor, "merges")
     if record["state"] != "open" or record["is_draft"]:
         what = "a draft" if record["state"] == "open" else record["state"]
         raise Blocked(f"cannot merge pull request '{record['number']}': it is {what}")
     tips = git.branches(project.path)
-    _check_head(record, tips, record["head_sha"])
+    _check_head(record, tips, seen["head_sha"])
     base = tips.get(record["base_branch"])
     if base is None:
         raise Blocked(f"cannot merge pull request '{record['number']}': there is no branch '{record['base_branch']}'")
-    commit = _merging.build(home, project, record, base, method)
+    if seen["base_sha"] not in ("", base):
+        raise Moved(f"cannot merge pull request '{record['number']}': '{record['base_branch']}' has moved on")
+    commit = _merging.build(home, project, {**record, "head_sha": seen["head_sha"]}, base, method)
     with git.changing(home, project.path):  # a commit that nothing points to could be collected before it is merged
         git.out(project.path, "update-ref", _kept(project, record["number"]), commit)
     _pulls.change(home, project.id, record["number"], lambda fields: fields.update(planned=commit))
-    plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": record["head_sha"]}
+    plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": seen["head_sha"]}
     return {**plan, "branch": record["branch"], "base_branch": record["base_branch"], "method": method}
 
 
