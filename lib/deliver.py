@@ -106,15 +106,20 @@ def _send(line: Line, found: Message) -> None:
         return
     if is_taken:
         _set(line, found, state="confirmed" if found.get("answer") else "delivered", delivered_at=begun)
-    else:
+    elif found.get("answer"):
         _set(line, found, state="failed", waiting_for="the question does not take it; see: ao-attach")
+    else:
+        _set(line, found, state="unconfirmed", waiting_for="a question came up while it was typed; see: ao-attach")
 
 
 def _type(line: Line, text: str) -> bool:
+    """Paste and press Enter; False without the Enter when a dialog has opened in between, which would take it."""
     with effects.effect("deliver.paste"):
         line.runtime.paste(line.home, line.session["runtime_handle"], text)
         effects.fault("deliver.paste:inside")
     time.sleep(SETTLE)
+    if line.agent.read(line.project, line.screen()).question:
+        return False
     with effects.effect("deliver.enter"):
         line.press("Enter")
     return True

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, until
 from talking import clock, configure, deliver_once, inbox, look, queue, record
-from terminals import AGENT, agent, launch, logged
+from terminals import AGENT, agent, children, launch, logged
 
 from lib import deliver, sessions
 from lib.runtime import Pane, tmux
@@ -149,6 +149,35 @@ def test_nothing_is_typed_into_a_dialog(home, project):
     deliver_once(home, project)
     assert inbox(home) == [("queued", "a question is open")]
     assert logged(log, "key") == []
+
+
+ASKS = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"\\nDo you want to proceed? (y/n) "))
+os.write(1, b"> ")
+sys.stdin.read()
+"""
+
+
+def test_enter_is_not_pressed_at_a_dialog_that_opens_while_a_message_is_typed(home, project, monkeypatch):
+    """F3: Enter would say yes to it. Nobody knows what became of the text, so a person is told."""
+    launch(home, "shop-1", [sys.executable, "-c", ASKS], AO_HOME=home)
+    at_prompt(home)
+    session = record(home)
+    queue(home, session, "hello")
+
+    def opens(seconds):
+        os.kill(children(tmux.look(home)["shop-1"].pid)[0], signal.SIGUSR1)
+        until(lambda: tmux.screen(home, "shop-1").endswith("(y/n)"), "the dialog")
+
+    presses = []
+    monkeypatch.setattr(tmux, "press", lambda *args: presses.append(args))
+    monkeypatch.setattr(deliver, "time", SimpleNamespace(time=time.time, sleep=opens))
+    deliver_once(home, project)
+    assert inbox(home) == [("unconfirmed", "a question came up while it was typed; see: ao-attach")]
+    look(home, 1)
+    assert "message-waiting" in sessions.find(home, "shop-1")["conditions"]
+    assert presses == []
 
 
 def test_an_answer_is_one_key_at_the_open_question_and_comes_before_what_waits(home, project):
