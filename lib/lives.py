@@ -148,8 +148,10 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
     if record["runtime_handle"] in runtime.look(home):
         sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
         return
+    has_run = os.path.exists(paths.launch(home, project.id, record["id"]))  # and ended before anybody looked
+    ref = _save_work(home, project, record, record["workspace_path"], clock) if has_run else None
     spawn.roll_back(home, project, record)
-    error = "its spawn was interrupted and has been undone"
+    error = "its spawn was interrupted and has been undone" + (f"; what was there is saved as {ref}" if ref else "")
     fields: Session = {"doing": None, "outcome": "errored", "error": error, "runtime_state": "gone", "inbox": []}
     sessions.update(home, record, lambda fresh: fresh.update(fields), clock)
 
@@ -218,14 +220,22 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     A folder of their own that somebody restored the session in stays as it is.
     """
     workspace, path = plugins.load("workspace", record["workspace"]), paths.worktree(home, project.id, record["id"])
-    with effects.effect("backup.ref"):
-        ref = workspace.backup(home, project, record["id"], path, clock.iso)
+    ref = _save_work(home, project, record, path, clock)
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
         scm, pull = plugins.load("scm", config.setting(project, "scm")), record["pr"]
         scm.delete_branch(home, project, pull["branch"], pull["head_sha"])
     return freed, ref
+
+
+def _save_work(home: str, project: Project, record: Session, path: str, clock: Clock) -> str | None:
+    """Keep what would be lost with the worktree; the ref, None when nothing would be."""
+    with effects.effect("backup.ref"):
+        ref: str | None = plugins.load("workspace", record["workspace"]).backup(
+            home, project, record["id"], path, clock.iso
+        )
+    return ref
 
 
 def _check_restorable(session: Session) -> None:
@@ -248,9 +258,9 @@ def _start_again(home: str, project: Project, record: Session, workspace: str | 
     messages = spawn.equip(home, project, record, resumed, text, clock)
 
     def begin(fresh: Session) -> list[dict[str, Any]]:
-        """A task that an earlier life was not given any more would be one too many."""
-        waiting = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] not in sessions.FINAL]
-        fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in waiting]
+        """A task that an earlier life was not given any more would be one too many, and is no lost message."""
+        missed = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] != "confirmed"]
+        fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in missed]
         fresh.update(NEW_LIFE, workspace_path=record["workspace_path"])
         return [{"type": "session_restored", "status": "spawning"}]
 

@@ -13,6 +13,7 @@ import pytest
 import scripts
 from conftest import until
 from living import AGENT, launched
+from terminals import logged
 
 from lib import effects, lives, loop, paths, rounds
 from lib.errors import Unknown
@@ -135,7 +136,26 @@ def test_restore_gives_the_task_again_with_what_was_told(home, tmp_path):
     assert [one["text"] for one in record["inbox"]] == ["paint it green"]
 
 
+def test_a_restored_agent_is_told_when_it_is_ready_for_it(home, tmp_path):
+    """F40: what is typed earlier would be lost."""
+    log = os.path.join(home, "agent.log")
+    world = living.make(home, tmp_path, [*AGENT, "--delay", "0.5", "--log", log])
+    world.spawn("--task", "build the shed")
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-restore", "shop-1")
+
+    def is_told():
+        world.look()
+        rounds.act(home)
+        return {one["state"] for one in world.record("shop-1")["inbox"]} == {"confirmed"}
+
+    until(is_told, "the confirmation")
+    assert [text.count("build the shed") for text in logged(log)] == [1]
+    assert "message-waiting" not in world.record("shop-1")["conditions"], "the task of the first life is not missed"
+
+
 def test_a_restored_agent_without_argument_is_given_its_task_once(world):
+    """F40"""
     world.spawn("--task", "build the shed")
     for _ in range(2):
         world.ok("ao-kill", "shop-1")
@@ -260,6 +280,48 @@ def test_prune_saves_work_first_and_says_where(world):
     assert world.git("show", f"{done[0]['backup']}:untracked.txt") == "2"
     assert world.git("show", f"{done[0]['backup']}:committed.txt") == "1"
     assert not os.path.exists(path) and world.git("branch", "--list", "feat/work")
+
+
+def test_the_agreed_cleaning_saves_what_was_not_committed(world):
+    """F36: also of merged work, where the agent has gone on in its worktree."""
+    record = world.spawn()
+    with open(os.path.join(record["workspace_path"], "draft"), "w") as file:
+        file.write("mine\n")
+    world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
+    lives.clean_up(world.home, world.project, record, True, loop.clock(world.home))
+    assert not os.path.exists(record["workspace_path"])
+    assert world.git("show", f"{backups(world)[0]}:draft") == "mine"
+
+
+def test_what_an_agent_did_whose_spawn_was_killed_is_saved_before_that_is_undone(world):
+    """F36: it ran and ended before anybody looked again."""
+    living.configure(world, ["sh", "-c", "echo mine > draft"])
+    scripts.run("ao-spawn", "--task", "x", cwd=world.folder, AO_FAULT="spawn.pane:after")
+    until(lambda: not tmux.look(world.home), "the end of the agent")
+    world.look()
+    record = world.record("shop-1")
+    assert record["status"] == "errored" and backups(world)[0] in record["error"]
+    assert world.git("show", f"{backups(world)[0]}:draft") == "mine"
+    assert not os.path.exists(record["workspace_path"])
+
+
+@pytest.mark.parametrize("after", ["restore", "terminals"])
+def test_nothing_but_a_prune_takes_work_away(world, after):
+    """F36: not a kill and a restore, not the end of all terminals."""
+    path = world.spawn()["workspace_path"]
+    forging.commit(path, "committed.txt", "1\n", **forging.PERSON)
+    with open(os.path.join(path, "draft"), "w") as file:
+        file.write("mine\n")
+    before = forging.git(path, "status", "--porcelain"), forging.git(path, "rev-parse", "HEAD")
+    if after == "restore":
+        world.ok("ao-kill", "shop-1")
+    else:
+        kill_server(world.home)
+    world.look(2)
+    rounds.act(world.home)
+    world.ok("ao-restore", "shop-1")
+    world.look(2)
+    assert (forging.git(path, "status", "--porcelain"), forging.git(path, "rev-parse", "HEAD")) == before
 
 
 def test_pruned_bytes_are_true(world):
