@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import until
-from talking import act, change, clock, configure, logged_events, look, pull, record, told
+from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, told
 from terminals import agent, launch, send
 
 from lib import cli, observe, paths, proc, sessions
@@ -137,6 +137,34 @@ def test_after_a_quarter_of_an_hour_of_not_knowing_a_person_is_told_once(home, m
         assert find(home)["pr"]["state"] == "open", "F11: unknown is not no"
         assert len(told(home)) == (minutes >= 15)
     assert "nothing could be learned" in told(home)[0] and "shop-1" in told(home)[0]
+
+
+@pytest.mark.parametrize("error", [Unknown("rate limit"), ZeroDivisionError("a bug"), TimeoutError("no answer")])
+def test_a_forge_that_fails_for_a_while_repeats_and_refills_nothing(home, monkeypatch, error):
+    """F11: no status falls back, no budget is refilled, no reaction fires again."""
+    configure(home, reactions={"merge-conflicts": {"retries": 1}})
+    record(home)
+    agent(home, "shop-1")
+    conflict = pull(mergeable=False)
+    change(home, pr=conflict)
+    assert act(home) == ["shop-1 merge-conflicts send-to-agent"]
+    confirm(home)
+    before = find(home)
+
+    def fails(*args):
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(local, "look", fails)
+        for seconds in range(5, 60, 5):
+            look(home, seconds)
+            assert act(home, seconds) in ([], ["cannot-look notify"])
+            assert (find(home)["status"], find(home)["conditions"].keys()) == (before["status"], {"merge-conflicts"})
+    monkeypatch.setattr(local, "look", lambda *args: {"shop-1": conflict})
+    look(home, 70)
+    assert act(home, 70) == []
+    assert find(home)["conditions"]["merge-conflicts"]["attempts"] == 1
+    assert len(find(home)["inbox"]) == 1
 
 
 def test_whatever_a_plugin_raises_is_one_event_and_stops_nobody(home, monkeypatch):

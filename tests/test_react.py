@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import scripts
 from conftest import until
 from talking import act, change, clock, configure, confirm, logged_events, pull, record, red, told
 from terminals import launch
 
-from lib import cli, effects, notify, paths, react, rounds, sessions, store
+from lib import cli, effects, notify, paths, react, rounds, sessions, status, store
 from lib.errors import AoError, Unknown
 from lib.notifier import stdout
 from lib.runtime import tmux
@@ -214,6 +217,21 @@ def test_a_timer_fires_although_nothing_else_happens_and_new_content_is_still_de
     assert "and that" in texts(home)[-1]
 
 
+def test_a_restart_forgives_nothing(home):
+    """F21: every round is a process of its own, as cron runs it; counters and latches are in the record."""
+    configure(home, reactions={"merge-conflicts": {"retries": 2}})
+    record(home)
+    done = []
+    for head in "abcd":
+        change(home, pr=pull(head_sha=head * 40, mergeable=False))
+        done += [one["action"] for one in json.loads(scripts.run("ao-react", "--json").stdout)]
+        confirm(home)
+    assert done == ["send-to-agent", "send-to-agent", "escalate"]
+    assert len(told(home)) == 1 and "2 send-to-agent attempts did not settle it" in told(home)[0]
+    found = condition(home, "merge-conflicts")
+    assert found["attempts"] == 2 and found["escalated_at"]
+
+
 # --- why nothing is done ---------------------------------------------------------------------------------------------
 
 
@@ -248,6 +266,18 @@ def test_nothing_is_done_by_a_configuration_that_cannot_be_read(home):
     assert act(home) == []
     assert texts(home) == []
     assert react.preview(home, clock())[0]["waiting_for"] == "a configuration that can be read"
+
+
+def test_each_session_is_served_by_the_file_that_it_was_spawned_with(home, tmp_path, monkeypatch):
+    """F47: whichever folder the round is run from."""
+    configure(home, reactions={"merge-conflicts": {"action": "notify"}})
+    configure(str(tmp_path))
+    record(home)
+    record(home, "shop-2", config_path=str(tmp_path / "ao.yaml"))
+    for id in ("shop-1", "shop-2"):
+        change(home, id, pr=pull(mergeable=False))
+    monkeypatch.chdir(tmp_path)
+    assert act(home) == ["shop-1 merge-conflicts notify", "shop-2 merge-conflicts send-to-agent"]
 
 
 def test_a_decision_is_taken_again_on_the_newest_record(home, monkeypatch):
@@ -361,6 +391,36 @@ def test_a_person_is_told_once_also_by_a_round_that_died(home, monkeypatch, died
     act(home, 10)
     assert len(told(home)) == 1 and "which port?" in told(home)[0]
     assert condition(home, "agent-needs-input")["result"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "key"),
+    [
+        ({"activity": "waiting_input", "question": "y/n?"}, "agent-needs-input"),
+        ({"activity": "blocked", "activity_since": clock(-3600).iso, "turn_since": clock(-3600).iso}, "agent-stuck"),
+    ],
+)
+def test_a_status_that_flickers_is_told_once(home, trouble, key):
+    """F17"""
+    configure(home)
+    record(home)
+    for seconds in range(0, 300, 10):
+        is_bad = seconds % 20 == 0
+        change(home, seconds=seconds, **(trouble if is_bad else {"activity": "active", "question": None}))
+        assert act(home, seconds) == ([] if seconds else [f"shop-1 {key} notify"])
+    assert len(told(home)) == 1
+
+
+def test_an_agent_whose_pull_request_was_closed_is_looked_after(home):
+    """F18: a person hears of the end of the one and of the questions of the other."""
+    configure(home)
+    record(home)
+    change(home, pr=pull(state="closed"))
+    assert act(home) == ["shop-1 pr-closed notify"]
+    change(home, seconds=5, activity="waiting_input", question="and now?")
+    assert act(home, 5) == ["shop-1 agent-needs-input notify"]
+    found = sessions.find(home, "shop-1")
+    assert (found["status"], status.is_live(found)) == ("needs_input", True)
 
 
 def test_a_notification_that_reached_nobody_is_tried_again(home, monkeypatch):

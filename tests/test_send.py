@@ -134,6 +134,23 @@ def test_an_answer_is_typed_at_the_open_question_and_the_rest_waits(home, tmp_pa
     assert logged(log, "key") == ["y"] and logged(log)[0].startswith("yes please")
 
 
+def test_a_dialog_at_the_start_eats_no_task(home, tmp_path):
+    """F2, F16: it is a question for a person, and the task comes after it, once."""
+    log = os.path.join(home, "agent.log")
+    world = living.make(home, tmp_path, [*AGENT, "--dialog", "--log", log])
+    world.spawn("--task", "build the shed")
+    until(lambda: "Do you want" in tmux.screen(home, "shop-1"))
+    world.look()
+    rounds.act(home)
+    assert world.record("shop-1")["status"] == "needs_input" and logged(log, "key") == []
+    with looping(home):
+        assert "is confirmed" in world.ok("ao-send", "shop-1", "--answer", "y", "--wait").err
+        until(lambda: {one["state"] for one in world.record("shop-1")["inbox"]} == {"confirmed"}, "the task")
+    assert ["build the shed" in text for text in logged(log)] == [True]
+    world.look()
+    assert world.record("shop-1")["status"] == "working"
+
+
 def test_a_message_for_an_exited_agent_waits_for_its_restore(world):
     """F4"""
     tmux.stop(world.home, "shop-1")

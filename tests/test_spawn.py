@@ -57,6 +57,17 @@ def test_an_issue_becomes_a_session_with_branch_worktree_and_terminal(world):
     assert record["doing"] is None
 
 
+@pytest.mark.parametrize("command", [CAT, [*AGENT, "{prompt}"]])
+def test_a_spawn_puts_nothing_into_the_worktree_that_could_be_committed(world, command):
+    """F55: rules and task go by the terminal or beside it, and a tracked file of that name stays as it is."""
+    forging.commit(world.repo, "AGENTS.md", "ours\n")
+    forging.commit(world.repo, "CLAUDE.md", "ours too\n")
+    living.configure(world, command, rules="Never use tabs.")
+    world.issue(12, "Do it", "word " * 30_000)
+    path = world.spawn("12")["workspace_path"]
+    assert forging.git(path, "status", "--porcelain", "--ignored") == ""
+
+
 @pytest.mark.parametrize(
     ("title", "branch"),
     [

@@ -143,6 +143,7 @@ SIGNED = re.compile(r"\n\n\(ao message m-[a-z0-9]{8}\)\Z")
 
 
 def test_good_work_goes_straight_through(played: Played) -> None:
+    """F33: an auto-merge merges."""
     assert played.records["1"]["status"] == "merged"
     assert len(messages(played, "1")) == 1  # its task, and nothing else was needed
 
@@ -271,6 +272,11 @@ def test_agents_end_when_their_work_is_merged(played: Played) -> None:
     assert tmux.look(played.world.home) == {}
     assert {one["runtime_state"] for one in played.records.values()} == {"exited"}
     assert all(os.path.isdir(one["workspace_path"]) for one in played.records.values())  # F36: the worktrees stay
+
+
+def test_what_no_agent_tells_is_not_counted(played: Played) -> None:
+    """F15, F46: the cost of a command is not known, and that is neither nought nor a guess."""
+    assert {one["cost"] for one in played.records.values()} == {None}
 
 
 def test_when_all_is_over_nothing_is_written_any_more(played: Played) -> None:
