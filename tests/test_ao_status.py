@@ -52,6 +52,7 @@ def listed(*argv: str) -> list[str]:
 
 
 def test_the_default_view_has_the_live_and_the_lost_ones(home):
+    """F43"""
     fleet(home)
     assert listed() == ["shop-1", "shop-2", "shop-9"]
     assert listed("--all") == ["shop-1", "shop-2", "shop-9", "shop-10", "shop-11"]
@@ -94,6 +95,7 @@ def test_only_one_project(home):
 
 
 def test_why_shows_the_rule_the_question_and_what_is_open(home):
+    """F28"""
     opened = {"since": clock.iso(NOW - 700), "attempts": 0, "intent": None, "result": None, "waiting_for": "a person"}
     put(home, activity="waiting_input", question="Which\x1b[2J port?", conditions={"agent-needs-input": opened})
     text = answer("--why")

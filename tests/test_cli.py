@@ -33,6 +33,7 @@ def python(code: str, **options: object) -> subprocess.Popen[str]:
     ],
 )
 def test_exit_codes_and_the_one_line(body, code, err):
+    """F48"""
     process = python(f"def main(argv):\n    {body}\nsys.exit(cli.run(main))")
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (code, err)
@@ -66,6 +67,7 @@ def test_a_closed_pipe_is_no_error():
 
 
 def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
+    """F48"""
     monkeypatch.setattr(sys, "argv", ["ao-x"])
     for level in (None, "debug", "nonsense"):
         monkeypatch.setenv("AO_LOG", level) if level else monkeypatch.delenv("AO_LOG", raising=False)
@@ -78,6 +80,7 @@ def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
 
 
 def test_json_is_always_json(capsys):
+    """F48"""
     cli.answer([])
     assert capsys.readouterr().out == "[]\n"
 

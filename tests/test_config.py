@@ -160,6 +160,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("lines", MISTAKES)
 def test_a_mistake_is_said_with_its_line_and_breaks_only_its_project(write, lines):
+    """F27"""
     path = write(SHOP.lstrip("\n") + "    poll: 1\n" + lines + "\n  other: {path: /o, agent_config: {command: [x]}}\n")
     found = config.load(path)
     assert list(found.projects) == ["other"]
@@ -314,6 +315,7 @@ def groups(names: set[str]) -> set[str]:
 
 
 def test_no_setting_is_read_that_is_not_documented():
+    """F48"""
     assert sorted(read_keys(sources()) - documented() - groups(documented())) == []
 
 

@@ -246,6 +246,7 @@ def test_a_message_that_may_have_arrived_is_told_to_a_person_and_never_sent_agai
 
 
 def test_an_agent_that_stays_away_is_not_waited_for_in_silence():
+    """F18"""
     record = red()
     record.update(runtime_state="exited", ended_at=ago(0), exit_code=0)
     assert isinstance(step(record, "ci-failed", seconds=599), due.Wait)

@@ -27,7 +27,20 @@ ORDER = (  # a module of lib/ imports only those before it, and slots; slots imp
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
 SLOTS = ("runtime", "agent", "workspace", "scm", "tracker", "notifier")
-TARGETS = ["setup", "demo", "test", "lint", "bench", "spawn", "tick", "react", "watch", "status", "doctor"]
+TARGETS = [
+    "setup",
+    "demo",
+    "test",
+    "test-sabotage",
+    "lint",
+    "bench",
+    "spawn",
+    "tick",
+    "react",
+    "watch",
+    "status",
+    "doctor",
+]
 TARGETS += ["install", "install-cron", "clean"]
 
 

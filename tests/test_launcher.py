@@ -11,10 +11,10 @@ import sys
 
 import pytest
 from conftest import ROOT, until
-from terminals import ENVIRONMENT, children, launch, left, runs
+from terminals import ENVIRONMENT, children, launch, left, runs, send
 
 from lib import clock, launcher
-from lib.runtime import tmux
+from lib.runtime import Gone, tmux
 
 DUMP = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w')); os.rename(sys.argv[1], sys.argv[2])"
 
@@ -91,6 +91,7 @@ def test_a_killed_launcher_leaves_no_terminal_and_no_shell(home):
 
 
 def test_what_an_agent_leaves_running_does_not_keep_its_terminal(home):
+    """F16"""
     path = launch(home, "app-1", ["sh", "-c", "trap '' HUP; sleep 60 & exit 0"])
     assert left(path)["code"] == 0
     until(lambda: tmux.look(home) == {}, "the end of the terminal")
@@ -184,3 +185,12 @@ def test_no_module_of_a_project_gets_in_the_launcher_s_way(tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run(launcher.command("/nonexistent/x.json"), capture_output=True, text=True, check=False)
     assert "mine" not in done.stderr
+
+
+def test_behind_an_agent_that_has_ended_nothing_takes_a_message_for_commands(home):
+    """F4"""
+    left(launch(home, "app-1", ["sh", "-c", "exit 3"]))
+    until(lambda: tmux.look(home) == {}, "the end of the terminal")
+    with pytest.raises(Gone):
+        send(home, "app-1", f"touch {home}/ran")
+    assert not os.path.exists(os.path.join(home, "ran"))

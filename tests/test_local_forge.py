@@ -540,6 +540,7 @@ def test_a_new_head_dismisses_no_review(tmp_path):
 
 
 def test_comments_are_open_until_they_are_settled_and_bots_are_told_apart(tmp_path):
+    """F25"""
     world = make(tmp_path)
     session = spawn(world)
     pull(world, session)

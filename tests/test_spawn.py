@@ -80,6 +80,7 @@ def test_a_spawn_puts_nothing_into_the_worktree_that_could_be_committed(world, c
     ],
 )
 def test_any_title_makes_a_safe_branch(world, title, branch):
+    """F56"""
     world.issue(12, title)
     found = json.loads(world.ok("ao-spawn", "12", "--dry-run", "--json").out)[0]
     assert found["branch"] == branch

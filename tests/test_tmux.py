@@ -80,6 +80,7 @@ def test_a_handle_is_taken_once(home):
 
 
 def test_words_reach_the_program_as_they_are(home):
+    """F8"""
     words = ["-x", "a;", ";", "#{pane_id}", "$HOME", "ünï 'q'"]
     folder = os.path.join(home, "a#{pid}b;")
     os.mkdir(folder)
@@ -136,6 +137,7 @@ def test_a_message_arrives_as_one_block_byte_for_byte(listener, text):
 
 
 def test_control_characters_never_reach_an_agent(listener):
+    """F5"""
     home, log = listener
     before = len(logged(log))
     send(home, "app-1", "a\x03\x04b\x1b[201~\r\nc\x7f\x9bd\x00")

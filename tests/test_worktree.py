@@ -91,6 +91,7 @@ def test_a_branch_that_exists_is_never_taken_over_or_touched(tmp_path):
 
 @pytest.mark.parametrize("branch", ["-x", "a..b", "a b", "x.lock", ""])
 def test_a_bad_branch_name_is_refused(tmp_path, branch):
+    """F56"""
     world = make(tmp_path)
     with pytest.raises(AoError, match="not a valid branch name"):
         worktree.create(world.home, world.project, "shop-1", branch, git(world.repo, "rev-parse", "HEAD"))
