@@ -1,6 +1,6 @@
 """The faults of the field: which promise keeps each away, and which tests would see it come back.
 
-The table in tests/README.md is the only place where that is written down; F numbers in the tests' docstrings lead to it.
+The table in tests/README.md is the only place where that is written down; the F numbers in docstrings lead there.
 """
 
 from __future__ import annotations

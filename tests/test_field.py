@@ -53,6 +53,9 @@ def test_the_faults_that_hurt_most_can_be_brought_back():
 @pytest.mark.parametrize("number", field.patches())
 def test_a_sabotage_still_applies(number):
     """Write it anew when it does not: the smallest change to bin/ or lib/ that brings the fault back."""
+    with open(field.patch(number), encoding="utf-8") as file:
+        hunks = re.split(r"^@@.*\n", file.read(), flags=re.MULTILINE)[1:]
+    assert all(hunk.startswith("-") for hunk in hunks), "a hunk that takes no line away has no place"
     command = field.apply(number, "--check")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

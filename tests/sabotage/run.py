@@ -3,9 +3,9 @@
     run.py              every F*.patch of this folder
     run.py F7 F32       only these
 
-A patch is the smallest change to bin/ or lib/ that brings a fault back. Only the tests that tests/README.md names for it
-are run, until the first one fails; that one has to pass without the patch. Exit code 1 when a patch does not apply or
-nobody notices it.
+A patch is the smallest change to bin/ or lib/ that brings a fault back. Only the tests that tests/README.md names for
+it are run, until the first one fails; that one has to pass without the patch. Exit code 1 when a patch does not apply
+or nobody notices it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.dirname(HERE))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 import field
 
