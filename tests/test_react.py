@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 
 import pytest
-import scripts
-from conftest import until
+from conftest import ROOT, until
 from talking import act, change, clock, configure, confirm, logged_events, pull, record, red, told
 from terminals import launch
 
@@ -217,16 +218,26 @@ def test_a_timer_fires_although_nothing_else_happens_and_new_content_is_still_de
     assert "and that" in texts(home)[-1]
 
 
+ROUND = """
+import os, sys, talking
+home, head = os.environ["AO_HOME"], sys.argv[1]
+talking.change(home, pr=talking.pull(head_sha=head * 40, mergeable=False))
+print("did", *talking.act(home))
+talking.confirm(home)
+"""
+
+
 def test_a_restart_forgives_nothing(home):
     """F21: every round is a process of its own, as cron runs it; counters and latches are in the record."""
     configure(home, reactions={"merge-conflicts": {"retries": 2}})
     record(home)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, os.path.join(ROOT, "tests")])}
     done = []
     for head in "abcd":
-        change(home, pr=pull(head_sha=head * 40, mergeable=False))
-        done += [one["action"] for one in json.loads(scripts.run("ao-react", "--json").stdout)]
-        confirm(home)
-    assert done == ["send-to-agent", "send-to-agent", "escalate"]
+        argv = [sys.executable, "-c", ROUND, head]
+        said = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        done += [line.split()[-1] for line in said.splitlines() if line.startswith("did")]
+    assert done == ["send-to-agent", "send-to-agent", "escalate", "did"]
     assert len(told(home)) == 1 and "2 send-to-agent attempts did not settle it" in told(home)[0]
     found = condition(home, "merge-conflicts")
     assert found["attempts"] == 2 and found["escalated_at"]

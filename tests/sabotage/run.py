@@ -28,7 +28,7 @@ ROOT = os.path.dirname(field.TESTS)
 AT_ONCE = 2
 LIMIT = 300  # seconds for the tests of one fault
 LEFT_OUT = (".git", ".venv", ".cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__")
-FAILED = re.compile(r"^(?:FAILED|ERROR) tests/(\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) tests/([\w.]+::\w+)", re.MULTILINE)
 
 
 class Verdict(NamedTuple):
