@@ -61,7 +61,7 @@ OPENS = {  # facts -> the one condition that they open
 
 @pytest.mark.parametrize("case", OPENS)
 def test_a_condition_opens(case):
-    """F12, F16"""
+    """F12, F16, F19"""
     fields, key = OPENS[case]
     assert list(evaluate(session(**copy.deepcopy(fields)))) == ([key] if key else [])
 

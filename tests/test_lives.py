@@ -13,6 +13,7 @@ import pytest
 import scripts
 from conftest import until
 from living import AGENT, launched
+from talking import told
 from terminals import logged
 
 from lib import effects, lives, loop, paths, rounds
@@ -228,6 +229,8 @@ def test_what_went_with_the_terminals_comes_back_at_one_word(world):
     kill_server(world.home)
     world.look(2)
     assert [one["status"] for one in world.records()] == ["terminated", "terminated", "killed", "terminated"]
+    rounds.act(world.home)
+    assert len(told(world.home)) == 1 and "3 agents went with their terminals" in told(world.home)[0]
     world.change("shop-4", runtime_state="exited", exit_code=0)
     done = world.ok("ao-restore", "--lost")
     assert sorted(tmux.look(world.home)) == ["shop-1", "shop-2"], done
