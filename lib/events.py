@@ -96,7 +96,7 @@ def read(home: str, since: str = "", after: int = 0, session: str = "") -> Itera
 def without_repeats(found: Iterable[Event]) -> Iterator[Event]:
     """Events in order without those that were written again after a crash.
 
-    Whoever went on after it may have found other facts: then the revision has events that differ, and the last are true.
+    Whoever went on after it may have found other facts: its events differ, and the last are true.
     """
     newest: dict[Any, tuple[Any, list[Event]]] = {}  # session -> its revision and what was written of it
     for event in found:
