@@ -2,7 +2,7 @@
 
 One file a day under events/; each line is `- ` and one JSON mapping, so a file is a YAML sequence and a line is JSON.
 An event is written before the record that it tells of, with the record's next `rev`; after a crash in between the
-same event is written again, so readers drop repeats of (session, rev, type).
+same event is written again, so readers drop repeats.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lib import paths, status, store
@@ -23,7 +23,6 @@ Event = dict[str, Any]
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 TAIL = 4096  # bytes read to find the last line, and more when it is longer
 LONGEST_TEXT = 8192
-_NAMES = ("session_id", "rev", "type", "reaction_key", "message_id")  # what tells an event from a repeat
 
 
 def append(home: str, clock: Clock, events: list[Event]) -> None:
@@ -91,7 +90,28 @@ def files(home: str) -> list[str]:
 
 def read(home: str, since: str = "", after: int = 0, session: str = "") -> Iterator[Event]:
     """Events in order, from an ISO time or behind an id, of one session or all, without repeats."""
-    seen: set[tuple[Any, ...]] = set()
+    return without_repeats(_read(home, since, after, session))
+
+
+def without_repeats(found: Iterable[Event]) -> Iterator[Event]:
+    """Events in order without those that were written again after a crash.
+
+    Whoever went on after it may have found other facts: its events differ, and the last are true.
+    """
+    newest: dict[Any, tuple[Any, list[Event]]] = {}  # session -> its revision and what was written of it
+    for event in found:
+        session, rev = event.get("session_id"), event.get("rev")
+        if rev is not None:
+            what = {name: value for name, value in event.items() if name not in ("id", "at")}
+            if session not in newest or newest[session][0] != rev:
+                newest[session] = rev, []
+            if what in newest[session][1]:
+                continue
+            newest[session][1].append(what)
+        yield event
+
+
+def _read(home: str, since: str, after: int, session: str) -> Iterator[Event]:
     for path in files(home):
         if since and os.path.basename(path)[:10] < since[:10]:
             continue
@@ -100,14 +120,8 @@ def read(home: str, since: str = "", after: int = 0, session: str = "") -> Itera
                 event = parse(text)
                 if event is None or event["id"] <= after or event.get("at", "") < since:
                     continue
-                if session and event.get("session_id") != session:
-                    continue
-                key = tuple(event.get(name) for name in _NAMES)
-                if event.get("rev") is not None:
-                    if key in seen:
-                        continue
-                    seen.add(key)
-                yield event
+                if not session or event.get("session_id") == session:
+                    yield event
 
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:

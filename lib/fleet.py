@@ -34,8 +34,9 @@ def tell(home: str, clock: Clock, only: str | None = None) -> Done:
     done = _intend_for_lost(home, settings, records, clock)
     letters: list[Letter] = []
     for place, members in _projects(home, settings, records, clock):
-        for key in projects.due(home, place.project, clock):
-            projects.intend(home, place.project, key, projects.news(place.project, key, members, clock), clock)
+        for key, condition in projects.due(home, place.project, clock).items():
+            told = projects.news(place.project, key, condition, members, clock)
+            projects.intend(home, place.project, key, told, clock)
             done.append(_note(place.project.id, key))
         for key, told in projects.under_way(home, place.project):
             finish = functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
@@ -64,7 +65,8 @@ def _intend_for_lost(home: str, settings: projects.Settings, records: list[Sessi
     message = f"{len(ids)} agents went with their terminals (a reboot?): {some}; bring them back: ao-restore --lost"
     project = lost[0][0].project
     urgency = priority(project.values["reactions"][key])
-    told = notify.notification(key, urgency, message, clock, project.id)
+    news = [session["conditions"][key]["since"] for _, session, _ in lost]
+    told = notify.notification(key, urgency, message, clock, project.id, news=[*ids, *news])
     for place, session, step in lost:
         intend(place, session, key, step, told["id"], told=told)
     return [_note(project.id, key)]

@@ -152,8 +152,12 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
     ref = _save_work(home, project, record, record["workspace_path"], clock) if has_run else None
     spawn.roll_back(home, project, record)
     error = "its spawn was interrupted and has been undone" + (f"; what was there is saved as {ref}" if ref else "")
-    fields: Session = {"doing": None, "outcome": "errored", "error": error, "runtime_state": "gone", "inbox": []}
-    sessions.update(home, record, lambda fresh: fresh.update(fields), clock)
+
+    def change(fresh: Session) -> None:
+        _stopped(fresh, clock)
+        fresh.update(outcome="errored", error=error, runtime_state="gone")
+
+    sessions.update(home, record, change, clock)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import config, deliver, effects, events, plugins, threads
+from lib import config, effects, events, plugins, threads
 from lib.clock import Clock
+from lib.conditions import digest
 from lib.errors import reason
 
 Notification = dict[str, Any]
@@ -21,13 +22,23 @@ PATIENCE = 10.0  # seconds that one notifier has for all that it is to tell in a
 
 
 def notification(
-    key: str, priority: str, message: str, clock: Clock, project_id: str, session: Mapping[str, Any] | None = None
+    key: str,
+    priority: str,
+    message: str,
+    clock: Clock,
+    project_id: str,
+    session: Mapping[str, Any] | None = None,
+    news: Sequence[str] = (),
 ) -> Notification:
-    """What a person is told about a session, or about a whole project."""
+    """What a person is told about a session, or about a whole project.
+
+    `news` tells this news from all others. When it is not known whether it arrived it comes again, under the same id,
+    by which a notifier knows what it has sent.
+    """
     facts = session or {}
     pr = facts.get("pr") or {}
     return {
-        "id": deliver.new_id("n"),
+        "id": "n-" + digest(project_id, str(facts.get("id")), key, *news),
         "at": clock.iso,
         "priority": priority,
         "project_id": project_id,

@@ -116,14 +116,14 @@ def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
         del conditions[key]
 
 
-def due(home: str, project: Project, clock: Clock) -> list[str]:
-    """The keys of open conditions of the project that a person was not told of yet."""
+def due(home: str, project: Project, clock: Clock) -> Record:
+    """The open conditions of the project that a person was not told of yet, by key."""
     reactions = config.reactions(project)
-    return [
-        key
+    return {
+        key: condition
         for key, condition in _conditions(home, project).items()
         if reactions.get(key) and not _is_told(condition) and _may_try(condition, clock)
-    ]
+    }
 
 
 def under_way(home: str, project: Project) -> list[tuple[str, dict[str, Any]]]:
@@ -132,12 +132,15 @@ def under_way(home: str, project: Project) -> list[tuple[str, dict[str, Any]]]:
     return [(key, one["intent"]["told"]) for key, one in found if one.get("intent") and not one.get("result")]
 
 
-def news(project: Project, key: str, members: list[dict[str, Any]], clock: Clock) -> dict[str, Any]:
+def news(
+    project: Project, key: str, condition: Mapping[str, Any], members: list[dict[str, Any]], clock: Clock
+) -> dict[str, Any]:
     """The notification for an open condition."""
     from lib import notify
 
     reaction = config.reactions(project)[key]
-    told = notify.notification(key, str(reaction["priority"]), _message(key, members, reaction), clock, project.id)
+    message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
+    told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
         told["summary"] = summary(members)
     return told

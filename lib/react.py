@@ -284,7 +284,8 @@ def _send(place: Place, session: Session, key: str, step: due.Step, done: Done) 
 def _notify(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
     reaction = _reaction(place, key)
     message = sentence(place.home, place.project, session, key, step, reaction)
-    told = notify.notification(key, priority(reaction), message, place.clock, place.project.id, session)
+    news = [session["conditions"][key]["since"], step.action, *(step.items if step.action == "notify" else ())]
+    told = notify.notification(key, priority(reaction), message, place.clock, place.project.id, session, news)
     if intend(place, session, key, step, told["id"], told=told):
         done.append(_note(session, step.action, key))
 

@@ -31,7 +31,7 @@ def notifier(monkeypatch):
 
 
 def news(message: str = "look here", priority: str = "urgent") -> notify.Notification:
-    return notify.notification("ci-failed", priority, message, clock(), "shop")
+    return notify.notification("ci-failed", priority, message, clock(), "shop", news=[message])
 
 
 def file_of(home: str, **top) -> config.Config:
@@ -111,6 +111,17 @@ def test_the_same_notification_is_sent_once_by_a_notifier_that_can_tell(home):
     for _ in range(2):
         assert notify.send(home, [(file, one)], clock()) == {one["id"]: ""}
     assert len(told(home)) == 1
+
+
+def test_the_same_news_has_the_same_id_when_it_comes_again():
+    """A notifier whose answer was lost may have sent it: by the id it knows."""
+    one, other = {"id": "shop-1"}, {"id": "shop-2"}
+    ids = [
+        notify.notification(key, "urgent", "look", clock(later), "shop", session, [item])["id"]
+        for key, session, item in (("ci-failed", one, "a"), ("ci-failed", one, "b"), ("ci-failed", other, "a"))
+        for later in (0, 60)
+    ]
+    assert ids[::2] == ids[1::2] and len(set(ids)) == 3
 
 
 def test_after_a_crash_only_those_are_asked_again_that_do_not_have_it(home, notifier):

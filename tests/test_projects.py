@@ -29,12 +29,12 @@ def look(home, members, seconds=0.0, problems=()):
 
 def tell(home, members, error=""):
     """Tell of what is due; the keys."""
-    keys = projects.due(home, APP, at(0))
-    for key in keys:
-        told = projects.news(APP, key, members, at(0))
+    due = projects.due(home, APP, at(0))
+    for key, condition in due.items():
+        told = projects.news(APP, key, condition, members, at(0))
         projects.intend(home, APP, key, told, at(0))
         projects.result(home, APP, key, told["id"], error, at(0))
-    return keys
+    return [*due]
 
 
 def test_all_complete_opens_when_every_worker_has_ended_and_is_told_once(home):
@@ -68,8 +68,8 @@ def test_what_nobody_could_be_told_is_due_again(home):
     members = [one(1, **ENDED)]
     look(home, members)
     assert tell(home, members, error="time-out") == ["all-complete"]
-    assert projects.due(home, APP, at(1)) == []
-    assert projects.due(home, APP, at(60)) == ["all-complete"]
+    assert [*projects.due(home, APP, at(1))] == []
+    assert [*projects.due(home, APP, at(60))] == ["all-complete"]
 
 
 @pytest.mark.parametrize("axis", ["runtime_unknown_since", "pr_unknown_since"])
@@ -77,7 +77,8 @@ def test_a_person_hears_when_nothing_can_be_learned_for_a_quarter_of_an_hour(hom
     members = [one(1, **{axis: ago(0)})]
     assert look(home, members, 899) == []
     assert look(home, members, 900) == ["cannot-look"]
-    assert "app-1" in projects.news(APP, "cannot-look", members, at(900))["message"]
+    due = projects.due(home, APP, at(900))["cannot-look"]
+    assert "app-1" in projects.news(APP, "cannot-look", due, members, at(900))["message"]
     members[0][axis] = None
     assert look(home, members, 905) == []
 

@@ -244,6 +244,15 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
         assert world.spawn()["branch"] == "feat/work"
 
 
+def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
+    process(world, "--task", "work", AO_FAULT="spawn.worktree:after").communicate(timeout=20)
+    world.ok("ao-send", "shop-1", "hello")
+    world.look()
+    [record] = world.records()
+    assert record["status"] == "errored"
+    assert [(one["text"], one["state"]) for one in record["inbox"]] == [("hello", "failed")]
+
+
 def test_a_tick_leaves_a_spawn_alone_that_is_under_way(world):
     """F39"""
     living.configure(world, post_create=["touch started; while ! test -e go; do sleep 0.05; done"])
