@@ -415,7 +415,7 @@ def test_a_status_that_flickers_is_told_once(home, trouble, key):
     """F17"""
     configure(home)
     record(home)
-    for seconds in range(0, 300, 10):
+    for seconds in range(0, 160, 10):
         is_bad = seconds % 20 == 0
         change(home, seconds=seconds, **(trouble if is_bad else {"activity": "active", "question": None}))
         assert act(home, seconds) == ([] if seconds else [f"shop-1 {key} notify"])
