@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT, until
-from talking import act, change, clock, configure, confirm, logged_events, pull, record, red, told
+from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, red, told
 from terminals import launch
 
 from lib import cli, effects, notify, paths, react, rounds, sessions, status, store
@@ -661,3 +661,38 @@ def test_comments_are_forwarded_at_once_and_nothing_else_is_done(home):
     assert [one["reaction_key"] for one in react.forward(home, clock(1))] == ["changes-requested"]
     assert "please rename it" in texts(home)[0] and len(texts(home)) == 1
     assert react.forward(home, clock(2)) == []
+
+
+def test_a_person_hears_of_a_configuration_that_cannot_be_read_and_of_what_follows(home):
+    """F47: whether the file is broken or gone; what was to be told is told, and nothing else is done."""
+    project = configure(home)
+    record(home)
+    change(home, pr=red())
+    with open(project.source) as file:
+        sound = file.read()
+    with open(project.source, "w") as file:
+        file.write("projects: [")
+    for seconds in (0, 5, 12, 20, 905, 910):
+        look(home, seconds)
+        act(home, seconds)
+    os.unlink(project.source)
+    look(home, 920)
+    assert act(home, 920) == []
+    urgent, warning = told(home)
+    assert "[urgent] shop: nothing is done for shop-1: " in urgent and ": not YAML" in urgent
+    assert "[warning] shop: nothing could be learned" in warning
+    assert texts(home) == []
+    with open(project.source, "w") as file:
+        file.write(sound)
+    look(home, 930)
+    assert "config-error" not in store.read(paths.project(home, "shop"))["conditions"]
+
+
+def test_what_was_to_be_told_when_the_configuration_broke_is_told(home, monkeypatch):
+    project = configure(home)
+    record(home)
+    change(home, activity="waiting_input", question="which?")
+    react.run(home, clock())
+    os.unlink(project.source)
+    act(home, 5)
+    assert "which?" in told(home)[0]
