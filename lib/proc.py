@@ -85,16 +85,17 @@ def run(
     return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))
 
 
-def detach(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    """Start `argv` on its own, with no terminal and nobody waiting for it."""
-    subprocess.Popen(
-        list(argv),
-        env=None if env is None else dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def detach(argv: Sequence[str], log: str, env: Mapping[str, str]) -> None:
+    """Start `argv` on its own, with no terminal and nobody waiting for it; `log` has what the newest one printed."""
+    with open(log, "wb") as output:
+        subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
