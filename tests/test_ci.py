@@ -206,3 +206,21 @@ def test_logs_are_kept_under_logs(tmp_path):
     (log,) = glob.glob(os.path.join(world.home, "logs", "ci", "shop", "*"))
     with open(log) as file:
         assert file.read() == "hello\n"
+
+
+def test_a_check_that_cannot_be_run_says_so_and_is_tried_again_later(tmp_path, monkeypatch):
+    world, session = _started(tmp_path, "true", "true")
+    scratch = os.path.join(world.home, "forge", "shop", "scratch")
+    with open(scratch, "w"):
+        pass
+    with pytest.raises(AoError, match="cannot make a checkout"):
+        _run(world, session)
+    seen = look(world, session)
+    assert (seen["ci_status"], seen["failing_checks"], local.ci_wanted(seen, world.project)) == ("failing", 2, False)
+    (first, _) = local.failures(world.home, world.project, session)
+    assert "no fault of the change: cannot make a checkout" in first.log
+    os.unlink(scratch)
+    monkeypatch.setattr(_checks, "RETRY_AFTER", 0.0)
+    seen = look(world, session)
+    assert (seen["ci_status"], local.ci_wanted(seen, world.project)) == ("failing", True)
+    assert _run(world, session) == ["passed", "passed"]
