@@ -199,6 +199,25 @@ def test_a_run_that_is_asked_to_end_takes_its_check_and_its_checkout_with_it(tmp
     assert _leftovers(world) == ([], 2)
 
 
+def test_a_killed_run_takes_everything_that_its_check_has_started_with_it(tmp_path):
+    pids = tmp_path / "pids"
+    world, session = _started(tmp_path, f"sleep 60 & echo $$ $! > {pids}; wait")
+    look(world, session)
+    process = _script(world, session)
+    _until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    process.kill()
+    process.wait()
+    _until(lambda: not any(_runs(int(pid)) for pid in pids.read_text().split()))
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_logs_are_kept_under_logs(tmp_path):
     world, session = _started(tmp_path, "echo hello")
     look(world, session)
