@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,14 +34,26 @@ EFFECTS = {
     "prune.worktree": "remove a worktree and its branch",
     "archive.record": "move a record to the archive",
 }
+_held: list[str] = []  # the effect locks that this process holds
 FAULT = "AO_FAULT"  # tests set it to `<effect>:before`, `<effect>:inside` or `<effect>:after` to be killed there
 
 
 @contextlib.contextmanager
 def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
-    with store.lock(_lock_path(home, session), patience):
-        yield
+    path = _lock_path(home, session)
+    with store.lock(path, patience):
+        _held.append(path)
+        try:
+            yield
+        finally:
+            _held.remove(path)
+
+
+def finish() -> None:
+    """Wait for the effects that threads of this process are still at: ending now would be a kill -9 to them."""
+    while _held:
+        time.sleep(0.02)
 
 
 def is_under_way(home: str, session: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lib import due, notify, projects, sessions
 from lib.clock import Clock
-from lib.config import Config
+from lib.config import Config, Project
 from lib.errors import Busy
 from lib.react import Done, Place, intend, is_shared, next_step, place_of, priority, result
 
@@ -77,9 +77,8 @@ def _of_sessions(home: str, settings: projects.Settings, only: str | None, clock
         for key, condition in (session.get("conditions") or {}).items():
             told = (condition.get("intent") or {}).get("told")
             if told and not condition.get("result"):
-                place = place_of(home, settings, session, clock)
-                if place:
-                    yield Letter(place.file, told, functools.partial(_finish, place, session, key, told["id"]))
+                place = _to_tell(home, settings, session, clock)
+                yield Letter(place.file, told, functools.partial(_finish, place, session, key, told["id"]))
 
 
 def _finish(place: Place, session: Session, key: str, id: str, error: str) -> None:
@@ -98,9 +97,17 @@ def _projects(
         groups.setdefault(session["project_id"], []).append(session)
     for members in groups.values():
         newest = max(members, key=lambda session: str(session.get("created_at")))
-        place = place_of(home, settings, newest, clock)
-        if place:
-            yield place, members
+        yield _to_tell(home, settings, newest, clock), members
+
+
+def _to_tell(home: str, settings: projects.Settings, session: Session, clock: Clock) -> Place:
+    """By whose configuration people are told: by ao's own when the session's cannot be read. Nothing else is done."""
+    found = place_of(home, settings, session, clock)
+    if found:
+        return found
+    builtin = settings.file("")
+    project = Project(session["project_id"], "", str(session.get("config_path")), builtin.values)
+    return Place(home, project, builtin, clock)
 
 
 def _note(project_id: str, key: str) -> dict[str, Any]:

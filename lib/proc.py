@@ -25,6 +25,11 @@ LIMITS = {  # seconds
     "post-create": 600,  # a project's set-up commands; `post_create` may install packages
     "check": 1800,  # one CI check; a project's own `timeout` is used instead where it says so
 }
+# A project's own programs, which start others. They begin once a watcher stands by that ends them all when ao's process
+# is killed: they would be at work in a folder that its successor makes anew. The watcher waits for the end of a pipe.
+GUARDED = ("post-create", "check")
+GATE = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+WATCHER = ("sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "sh")
 ENDING = 2.0  # seconds between asking a program to end and ending it
 
 
@@ -58,9 +63,11 @@ def run(
     that takes stdout and stderr instead. Raises TimedOut, Missing, or AoError when the program cannot be started.
     """
     wait = LIMITS[limit] if seconds is None else seconds
+    is_guarded, watcher = limit in GUARDED, None
+    input = "go\n" if is_guarded else input
     try:
         process = subprocess.Popen(
-            list(argv),
+            [*(GATE if is_guarded else ()), *argv],
             cwd=cwd,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
@@ -75,6 +82,7 @@ def run(
     except (OSError, ValueError) as error:
         raise AoError(f"cannot run '{argv[0]}': {error}") from error
     try:
+        watcher = _watch(process) if is_guarded else None
         out, err = process.communicate(None if input is None else input.encode("utf-8", "replace"), timeout=wait)
     except subprocess.TimeoutExpired:
         _end(process)
@@ -82,19 +90,31 @@ def run(
     except BaseException:  # Ctrl-C: the child has a session of its own and would go on
         _end(process)
         raise
+    finally:
+        if watcher:
+            watcher.kill()
+            watcher.communicate()
     return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))
 
 
-def detach(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    """Start `argv` on its own, with no terminal and nobody waiting for it."""
-    subprocess.Popen(
-        list(argv),
-        env=None if env is None else dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def detach(argv: Sequence[str], log: str, env: Mapping[str, str]) -> None:
+    """Start `argv` on its own, with no terminal and nobody waiting for it; `log` has what the newest one printed."""
+    with open(log, "wb") as output:
+        subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _watch(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """A process that ends the group of another when this process ends."""
+    quiet = subprocess.DEVNULL
+    argv = [*WATCHER, str(process.pid)]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,7 @@
-"""What concerns a whole project: its conditions `all-complete` and `cannot-look`, in projects/<project>.yaml.
+"""What concerns a whole project: the conditions `all-complete`, `cannot-look` and `config-error`.
 
-They have the shape of a session's conditions and the same promises: open as long as the facts say so, told once.
+They are kept in projects/<project>.yaml, with the shape of a session's conditions and the same promises: open as long
+as the facts say so, told once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from lib.errors import AoError, Unreadable
 
 Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
+EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
+# Told of whatever is configured: a file that cannot be read could not say so.
+ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
 RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
@@ -89,6 +93,8 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
     workers = [one for one in members if one.get("role") == "worker"]
     all_ended = bool(workers) and not any(_goes_on(one) for one in workers)
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
+    broken = any(one.get("config_error") for one in members if status.is_live(one))
+    _open_or_close(facts, "config-error", "error" if broken else "", clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
 
@@ -118,11 +124,11 @@ def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
 
 def due(home: str, project: Project, clock: Clock) -> Record:
     """The open conditions of the project that a person was not told of yet, by key."""
-    reactions = config.reactions(project)
+    reactions = {**config.reactions(project), **ALWAYS}
     return {
         key: condition
         for key, condition in _conditions(home, project).items()
-        if reactions.get(key) and not _is_told(condition) and _may_try(condition, clock)
+        if reactions.get(key) and not _is_told(condition) and _may_try(key, condition, clock)
     }
 
 
@@ -138,7 +144,7 @@ def news(
     """The notification for an open condition."""
     from lib import notify
 
-    reaction = config.reactions(project)[key]
+    reaction = {**config.reactions(project), **ALWAYS}[key]
     message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
     told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
@@ -188,6 +194,10 @@ def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any
     if key == "all-complete":
         merged = sum(one["status"] == "merged" for one in members)
         return f"all {len(members)} sessions have ended, {merged} of them merged"
+    if key == "config-error":
+        errors = {one["id"]: one["config_error"] for one in members if one.get("config_error")}
+        why = "; ".join(dict.fromkeys(errors.values()))
+        return f"nothing is done for {', '.join(errors)}: {why}; see: ao-config validate"
     blind = [one["id"] for one in members if one.get("pr_unknown_since") or one.get("runtime_unknown_since")]
     return f"nothing could be learned for 15 minutes about: {', '.join(blind) or 'the project'}; see: ao-doctor"
 
@@ -206,6 +216,8 @@ def _is_told(condition: Mapping[str, Any]) -> bool:
     return is_covered and bool((condition.get("result") or {"ok": True})["ok"])
 
 
-def _may_try(condition: Mapping[str, Any], clock: Clock) -> bool:
+def _may_try(key: str, condition: Mapping[str, Any], clock: Clock) -> bool:
+    if key == "config-error" and clock.elapsed(condition["since"]) < EDITED_WITHIN:
+        return False
     failed = condition.get("result") or {}
     return not failed or failed["ok"] or clock.elapsed(failed["at"]) >= RETRY_AFTER

@@ -25,12 +25,14 @@ from lib import (
     lives,
     merge,
     notify,
+    paths,
     plugins,
     proc,
     projects,
     sessions,
     status,
     store,
+    threads,
 )
 from lib.clock import Clock
 from lib.config import Config, Project
@@ -43,6 +45,8 @@ Done = list[dict[str, Any]]  # what was done: [{session_id, project_id, reaction
 Panes = Callable[[str], Mapping[str, Pane] | None]  # a runtime's terminals by handle, None when it cannot tell
 
 AT_ONCE = 8  # sessions acted upon at the same time
+WITHIN = 30.0  # seconds that a round waits; what takes longer goes on beside the next rounds
+STARTING = 60.0  # seconds in which a process of its own must have begun
 TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
 
 
@@ -65,12 +69,10 @@ def run(home: str, clock: Clock, only: str | None = None) -> Done:
         place = place_of(home, settings, session, clock)
         return _serve(place, session, panes, slots) if place else []
 
-    if len(records) < 2:
-        return [one for session in records for one in serve(session)]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [one for found in pool.map(serve, records) for one in found]
+    turns = {session["id"]: functools.partial(serve, session) for session in records}
+    answers = threads.each(turns, WITHIN, AT_ONCE)
+    done = [(session, answers[session["id"]]) for session in records]
+    return [one for session, found in done for one in _taken(session, found)]
 
 
 def preview(home: str, clock: Clock, only: str | None = None) -> Done:
@@ -172,6 +174,10 @@ def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
         return None
 
 
+def _taken(session: Session, found: Any) -> Done:
+    return found if isinstance(found, list) else [{**_names(session), "error": reason(found)}]
+
+
 def _serve(place: Place, session: Session, panes: Panes, slots: threading.Semaphore) -> Done:
     """A session's turn; what goes wrong becomes an event, once, and the others have theirs."""
     done: Done = []
@@ -244,7 +250,7 @@ def _is_news(place: Place, session: Session, key: str) -> bool:
     """Whether there is anything to do or to say about an open condition: an idle fleet is left in peace."""
     condition = session["conditions"][key]
     if _is_in_flight(condition):
-        return _was_interrupted(condition)
+        return _was_interrupted(place, session, condition)
     step = next_step(place, session, key)
     return isinstance(step, due.Step) or step.why != condition.get("waiting_for")
 
@@ -252,7 +258,7 @@ def _is_news(place: Place, session: Session, key: str) -> bool:
 def _act(place: Place, session: Session, key: str, done: Done) -> bool:
     """Do what one open condition wants now; True when it wants a restore, for which the lock must be free."""
     condition = session["conditions"].get(key) or {}
-    if _was_interrupted(condition):
+    if _was_interrupted(place, session, condition):
         is_back = condition["intent"]["action"] == "restore" and not status.has_ended(session)
         result(place, session, key, condition["intent"]["id"], "" if is_back else "it was interrupted")
     if not condition or _is_in_flight(condition):
@@ -301,6 +307,9 @@ def _restore(place: Place, session: Session, key: str, done: Done) -> None:
     if not isinstance(step, due.Step) or step.action != "restore" or not intend(place, session, key, step, id):
         return
     done.append(_note(session, step.action, key))
+    if _needs_setting_up(place, session):
+        _detach(place, session, "ao-restore")
+        return
     try:
         lives.restore(place.home, place.project, session, place.clock)
     except AoError as failure:
@@ -324,12 +333,21 @@ def _is_in_flight(condition: Mapping[str, Any]) -> bool:
     return bool(condition.get("intent")) and not condition.get("result")
 
 
-def _was_interrupted(condition: Mapping[str, Any]) -> bool:
+def _needs_setting_up(place: Place, session: Session) -> bool:
+    """Whether a restore takes longer than a round: a new worktree, and set-up commands in it."""
+    return bool(config.setting(place.project, "post_create")) and not os.path.isdir(session["workspace_path"])
+
+
+def _was_interrupted(place: Place, session: Session, condition: Mapping[str, Any]) -> bool:
     """Whether an intent's process died: these are carried out under the effect lock, which is free now.
 
     A message is on its way by itself, and notifications are handed over at the end of each round.
     """
-    return _is_in_flight(condition) and condition["intent"]["action"] in ("restore", "auto-merge")
+    intent = condition.get("intent") or {}
+    if not _is_in_flight(condition) or intent["action"] not in ("restore", "auto-merge"):
+        return False
+    is_starting = intent["action"] == "restore" and _needs_setting_up(place, session)
+    return not is_starting or place.clock.elapsed(intent["at"]) >= STARTING
 
 
 def _wait(place: Place, session: Session, key: str, why: str) -> None:
@@ -379,9 +397,15 @@ def _free_slots(home: str, records: Sequence[Session]) -> int:
 
 def _start_checks(place: Place, session: Session) -> None:
     """Start `ao-ci`, in a process and under a lock of its own."""
-    environment = {**os.environ, "AO_HOME": place.home, "AO_CONFIG": place.project.source}
     with effects.effect("ci.start"):
-        proc.detach([sys.executable, os.path.join(ROOT, "bin", "ao-ci"), session["id"]], environment)
+        _detach(place, session, "ao-ci")
+
+
+def _detach(place: Place, session: Session, script: str) -> None:
+    """Start a script for a session on its own; what it says is kept in logs/."""
+    environment = {**os.environ, "AO_HOME": place.home, "AO_CONFIG": place.project.source}
+    log = paths.log(place.home, place.project.id, f"{session['id']}.{script}.log")
+    proc.detach([sys.executable, os.path.join(ROOT, "bin", script), session["id"]], log, environment)
 
 
 def _note_error(place: Place, session: Session, message: str | None) -> None:

@@ -13,19 +13,26 @@ from typing import Any
 from lib.errors import Unknown
 
 
-def each(jobs: Mapping[Any, Callable[[], Any]], seconds: float) -> dict[Any, Any]:
-    """What each job returned, or the exception that it raised; Unknown for one that took longer than `seconds`."""
+def each(jobs: Mapping[Any, Callable[[], Any]], seconds: float, at_once: int | None = None) -> dict[Any, Any]:
+    """What each job returned, or the exception that it raised; Unknown for one that took longer than `seconds`.
+
+    With `at_once` no more than that many run side by side, and none is begun when the time is over.
+    """
     late = Unknown(f"no answer within {seconds:g} s")
     answers: dict[Any, Any] = dict.fromkeys(jobs, late)
 
-    def work(key: Any, job: Callable[[], Any]) -> None:
-        try:
-            answers[key] = job()
-        except Exception as error:
-            answers[key] = error
+    end, waiting = time.monotonic() + seconds, iter(list(jobs.items()))  # which threads may share
 
-    threads = [threading.Thread(target=work, args=item, daemon=True) for item in jobs.items()]
-    end = time.monotonic() + seconds
+    def work() -> None:
+        for key, job in waiting:
+            try:
+                answers[key] = job()
+            except Exception as error:
+                answers[key] = error
+            if time.monotonic() >= end:
+                return
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(jobs), at_once or len(jobs)))]
     for thread in threads:
         thread.start()
     for thread in threads:

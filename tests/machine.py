@@ -162,19 +162,3 @@ class Machine:
 
     def is_held(self, path: str) -> bool:
         return path in self.held
-
-
-class OneByOne:
-    """In place of ThreadPoolExecutor."""
-
-    def __init__(self, size: int) -> None:
-        pass
-
-    def __enter__(self) -> OneByOne:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def map(self, work: Callable[[Any], Any], items: Any) -> list[Any]:
-        return [work(item) for item in items]

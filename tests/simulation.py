@@ -7,7 +7,6 @@ is decided by the seed: a failing one is printed, and replays exactly.
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 import json
 import os
@@ -27,7 +26,7 @@ sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.p
 import promises
 import scripts
 import world as worlds
-from machine import START, Killed, Machine, OneByOne, Process
+from machine import START, Killed, Machine, Process
 from world import NONE, Rates, Terminal, World
 
 from lib import (
@@ -263,7 +262,7 @@ class Simulation:
         self.read[path] = line
         self.machine.die("a torn event")
 
-    def each(self, jobs: dict[Any, Callable[[], Any]], seconds: float) -> dict[Any, Any]:
+    def each(self, jobs: dict[Any, Callable[[], Any]], seconds: float, at_once: int = 1) -> dict[Any, Any]:
         """In place of threads.each: one after the other; what takes too long is not waited for."""
         answers = {}
         for key, job in jobs.items():
@@ -702,7 +701,6 @@ def _instead(simulation: Simulation) -> Iterator[Any]:
         yield patch(store, name, _around(own, getattr(store, name)))
     yield patch(events, "append", _around(simulation.append, events.append))
     yield patch(threads, "each", simulation.each)
-    yield patch(concurrent.futures, "ThreadPoolExecutor", OneByOne)
     yield patch(os, "fsync", lambda handle: None)
     yield patch(deliver, "secrets", SimpleNamespace(choice=machine.chance.choice))
     yield patch(prompts, "secrets", SimpleNamespace(token_hex=lambda size: "0" * size))

@@ -199,6 +199,25 @@ def test_a_run_that_is_asked_to_end_takes_its_check_and_its_checkout_with_it(tmp
     assert _leftovers(world) == ([], 2)
 
 
+def test_a_killed_run_takes_everything_that_its_check_has_started_with_it(tmp_path):
+    pids = tmp_path / "pids"
+    world, session = _started(tmp_path, f"sleep 60 & echo $$ $! > {pids}; wait")
+    look(world, session)
+    process = _script(world, session)
+    _until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    process.kill()
+    process.wait()
+    _until(lambda: not any(_runs(int(pid)) for pid in pids.read_text().split()))
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_logs_are_kept_under_logs(tmp_path):
     world, session = _started(tmp_path, "echo hello")
     look(world, session)
@@ -206,3 +225,21 @@ def test_logs_are_kept_under_logs(tmp_path):
     (log,) = glob.glob(os.path.join(world.home, "logs", "ci", "shop", "*"))
     with open(log) as file:
         assert file.read() == "hello\n"
+
+
+def test_a_check_that_cannot_be_run_says_so_and_is_tried_again_later(tmp_path, monkeypatch):
+    world, session = _started(tmp_path, "true", "true")
+    scratch = os.path.join(world.home, "forge", "shop", "scratch")
+    with open(scratch, "w"):
+        pass
+    with pytest.raises(AoError, match="cannot make a checkout"):
+        _run(world, session)
+    seen = look(world, session)
+    assert (seen["ci_status"], seen["failing_checks"], local.ci_wanted(seen, world.project)) == ("failing", 2, False)
+    (first, _) = local.failures(world.home, world.project, session)
+    assert "no fault of the change: cannot make a checkout" in first.log
+    os.unlink(scratch)
+    monkeypatch.setattr(_checks, "RETRY_AFTER", 0.0)
+    seen = look(world, session)
+    assert (seen["ci_status"], local.ci_wanted(seen, world.project)) == ("failing", True)
+    assert _run(world, session) == ["passed", "passed"]

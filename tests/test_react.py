@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT, until
-from talking import act, change, clock, configure, confirm, logged_events, pull, record, red, told
+from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, red, told
 from terminals import launch
 
 from lib import cli, effects, notify, paths, react, rounds, sessions, status, store
@@ -562,7 +564,7 @@ def pending(number: int, head: str = "a" * 40) -> dict:
 
 def test_checks_are_started_where_nobody_runs_them_and_no_more_than_there_are_processors(home, monkeypatch):
     started = []
-    monkeypatch.setattr(react.proc, "detach", lambda argv, environment: started.append(argv[-1]))
+    monkeypatch.setattr(react.proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
     monkeypatch.setattr(react.os, "cpu_count", lambda: 3)
     configure(home, ci=[{"name": "test", "run": "true"}])
     for number in range(1, 7):
@@ -661,3 +663,81 @@ def test_comments_are_forwarded_at_once_and_nothing_else_is_done(home):
     assert [one["reaction_key"] for one in react.forward(home, clock(1))] == ["changes-requested"]
     assert "please rename it" in texts(home)[0] and len(texts(home)) == 1
     assert react.forward(home, clock(2)) == []
+
+
+def test_a_person_hears_of_a_configuration_that_cannot_be_read_and_of_what_follows(home):
+    """F47: whether the file is broken or gone; what was to be told is told, and nothing else is done."""
+    project = configure(home)
+    record(home)
+    change(home, pr=red())
+    with open(project.source) as file:
+        sound = file.read()
+    with open(project.source, "w") as file:
+        file.write("projects: [")
+    for seconds in (0, 5, 12, 20, 905, 910):
+        look(home, seconds)
+        act(home, seconds)
+    os.unlink(project.source)
+    look(home, 920)
+    assert act(home, 920) == []
+    urgent, warning = told(home)
+    assert "[urgent] shop: nothing is done for shop-1: " in urgent and ": not YAML" in urgent
+    assert "[warning] shop: nothing could be learned" in warning
+    assert texts(home) == []
+    with open(project.source, "w") as file:
+        file.write(sound)
+    look(home, 930)
+    assert "config-error" not in store.read(paths.project(home, "shop"))["conditions"]
+
+
+def test_what_was_to_be_told_when_the_configuration_broke_is_told(home, monkeypatch):
+    project = configure(home)
+    record(home)
+    change(home, activity="waiting_input", question="which?")
+    react.run(home, clock())
+    os.unlink(project.source)
+    act(home, 5)
+    assert "which?" in told(home)[0]
+
+
+def test_a_slow_effect_keeps_nobody_else_waiting_and_goes_on(home, monkeypatch):
+    monkeypatch.setattr(react, "WITHIN", 1.0)
+    go_on, real = threading.Event(), local.failures
+    monkeypatch.setattr(local, "failures", lambda *args: go_on.wait(20) and real(*args))
+    configure(home)
+    for id in ("shop-1", "shop-2"):
+        record(home, id)
+    change(home, "shop-1", pr=red())
+    change(home, "shop-2", pr=pull(mergeable=False))
+    assert act(home) == ["shop-1 no answer within 1 s", "shop-2 merge-conflicts send-to-agent"]
+    assert act(home, 5) == [], "what is under way is left alone"
+    go_on.set()
+    effects.finish()
+    assert "the-cause" in texts(home)[0]
+
+
+def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
+    slow = tmp_path / "git"
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    slow.chmod(0o755)
+    configure(home)
+    for id in ("shop-1", "shop-2"):
+        record(home, id, outcome="errored")
+        change(home, id, doing={"effect": "prune", "at": clock().iso, "prune": True})
+    env = {**os.environ, "AO_HOME": home, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    process = subprocess.Popen([sys.executable, os.path.join(ROOT, "bin", "ao-react")], env=env)
+    until((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert not store.is_held(paths.lock(home, "effect", "shop", "shop-1"))
+
+
+def test_a_restore_with_set_up_commands_goes_on_by_itself(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(react.proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
+    configure(home, post_create=["npm install"], reactions={"agent-exited": {"action": "restore"}})
+    record(home, workspace_path=os.path.join(home, "pruned"))
+    change(home, runtime_state="exited", ended_at=clock().iso, activity="exited")
+    assert (act(home), act(home, 5), started) == (["shop-1 agent-exited restore"], [], ["shop-1"])
+    act(home, 61)
+    assert "was interrupted" in condition(home, "agent-exited")["result"]["error"]

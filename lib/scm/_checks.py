@@ -15,11 +15,13 @@ from typing import Any
 
 from lib import clock, config, git, paths, proc, render, store
 from lib.config import Project
-from lib.errors import AoError
+from lib.errors import AoError, reason
 from lib.scm import _pulls, _scratch
 
 FAILED = ("failed",)
 WAITING = ("pending", "running")
+ERROR, RETRY = "ERROR", "RETRY"  # conclusions of a check that could not be run, and of one that is tried again now
+RETRY_AFTER = 300.0  # seconds
 RUNS_KEPT = 60
 LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log, in the pull request's file and so in an agent's message
 
@@ -68,15 +70,38 @@ def run(home: str, project: Project, number: int, again: bool = False) -> list[R
         head, base, merged = _test_merge(project, record)
         known = newest(record, head, base)
         wanted = [entry for entry in config.setting(project, "ci") if again or not _is_done(known.get(entry["name"]))]
+        runs = [_begun(home, project, number, (head, base), place, entry) for place, entry in enumerate(wanted)]
         if wanted:
-            with _scratch.worktree(home, project, f"ci-{number}", merged) as folder:
-                for place, entry in enumerate(wanted):
-                    log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
-                    started = {"name": entry["name"], "head_sha": head, "base_sha": base, "status": "running"}
-                    _save(home, project, number, {**started, "conclusion": "", "log": log, "lines": "", "at": _now()})
-                    _save(home, project, number, {**started, "log": log, **_run(entry, folder, log), "at": _now()})
+            _run_all(home, project, number, merged, list(zip(wanted, runs, strict=True)))
         results = newest(_pulls.read(home, project.id, number), head, base)
     return [results[entry["name"]] for entry in config.setting(project, "ci")]
+
+
+def _begun(
+    home: str, project: Project, number: int, commits: tuple[str, str], place: int, entry: dict[str, Any]
+) -> Run:
+    """A run of a check as it begins."""
+    head, base = commits
+    log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
+    known = {"name": entry["name"], "head_sha": head, "base_sha": base, "log": log}
+    return {**known, "status": "running", "conclusion": "", "lines": "", "at": _now()}
+
+
+def _run_all(home: str, project: Project, number: int, merged: str, wanted: list[tuple[dict[str, Any], Run]]) -> None:
+    """Run checks one after the other; what keeps them from being run is their result, until they are tried again."""
+    left = dict(enumerate(wanted))
+    try:
+        with _scratch.worktree(home, project, f"ci-{number}", merged) as folder:
+            for place, (entry, run) in enumerate(wanted):
+                _save(home, project, number, {**run, "at": _now()})
+                _save(home, project, number, {**run, **_run(entry, folder, run["log"]), "at": _now()})
+                del left[place]
+    except Exception as error:
+        lines = f"this check could not be run, which is no fault of the change: {reason(error)}"
+        for _, run in left.values():
+            failed = {"status": "failed", "conclusion": ERROR, "lines": lines, "at": _now()}
+            _save(home, project, number, {**run, **failed})
+        raise
 
 
 def _test_merge(project: Project, record: _pulls.Record) -> tuple[str, str, str]:
@@ -135,11 +160,13 @@ def _save(home: str, project: Project, number: int, run: Run) -> None:
 def _shown(name: str, run: Run | None, alive: bool) -> dict[str, str]:
     if run is None or (run["status"] == "running" and not alive):
         return {"name": name, "status": "pending", "url": "", "conclusion": ""}
-    return {"name": name, "status": run["status"], "url": f"file://{run['log']}", "conclusion": run["conclusion"]}
+    is_due = run["conclusion"] == ERROR and time.time() - (clock.parse(run["at"]) or 0.0) >= RETRY_AFTER
+    conclusion = RETRY if is_due else run["conclusion"]
+    return {"name": name, "status": run["status"], "url": f"file://{run['log']}", "conclusion": conclusion}
 
 
 def _is_done(run: Run | None) -> bool:
-    return run is not None and run["status"] != "running"
+    return run is not None and run["status"] != "running" and run["conclusion"] != ERROR
 
 
 def _log(home: str, project: Project, key: str, name: str) -> str:

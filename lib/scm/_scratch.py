@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from lib import git, paths
 from lib.config import Project
+from lib.errors import AoError
 
 QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")  # a person's hooks are for a person
 
@@ -23,8 +24,9 @@ QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")  #
 def worktree(home: str, project: Project, purpose: str, commit: str) -> Iterator[str]:
     """The path of a scratch worktree at `commit`, removed at the end. One process at a time per purpose."""
     path = os.path.join(paths.forge(home, project.id), "scratch", paths.name(purpose))
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
+        with _making(path):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with git.changing(home, project.path):
             _remove(project.path, path)
             args = ("worktree", "add", "--quiet", "--detach", "--", path, commit)
@@ -35,10 +37,19 @@ def worktree(home: str, project: Project, purpose: str, commit: str) -> Iterator
             _remove(project.path, path)
 
 
+@contextlib.contextmanager
+def _making(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AoError(f"cannot make a checkout in '{path}': {error.strerror}") from error
+
+
 def _remove(repository: str, path: str) -> None:
     if os.path.isdir(path):
-        aside = tempfile.mkdtemp(prefix=os.path.basename(path) + ".old-", dir=os.path.dirname(path))
-        os.rename(path, aside)  # over the empty folder
+        with _making(path):
+            aside = tempfile.mkdtemp(prefix=os.path.basename(path) + ".old-", dir=os.path.dirname(path))
+            os.rename(path, aside)  # over the empty folder
     for old in glob.glob(glob.escape(path) + ".old-*"):
         shutil.rmtree(old, ignore_errors=True)
     git.run(repository, "worktree", "remove", "--force", "--force", "--", path)

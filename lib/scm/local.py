@@ -97,7 +97,8 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
     statuses = {check["status"] for check in pull["ci_checks"]}
-    is_due = "pending" in statuses and "running" not in statuses
+    again = any(check["conclusion"] == _checks.RETRY for check in pull["ci_checks"])
+    is_due = ("pending" in statuses or again) and "running" not in statuses
     return bool(pull["state"] == "open" and is_due and pull["mergeable"] is not False and pull["base_sha"])
 
 
