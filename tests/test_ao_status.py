@@ -109,6 +109,11 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     assert json.loads(answer("--why", "--json"))[0]["why"] == text.splitlines()
 
 
+def test_why_says_that_nothing_is_known_of_an_agent_without_patterns_and_hooks(home):
+    put(home, activity=None, runtime_state="alive")
+    assert "  activity: unknown; its screen has told nothing" in answer("--why")
+
+
 def test_a_damaged_record_is_told_of_and_hides_no_other(home):
     fleet(home)
     with open(paths.session(home, "shop", "shop-1"), "w") as file:
