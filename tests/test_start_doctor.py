@@ -55,6 +55,20 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
+def test_start_configures_no_program_whose_screen_it_cannot_read(repo, tmp_path, monkeypatch, capsys):
+    """F3: an agent that is installed is named, and starting it is left to a person."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("claude", "codex"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    start.main([])
+    assert config.setting(project(repo), "agent_config.command")[0] == "my-agent"
+    assert "(found: claude, codex)" in capsys.readouterr().err
+    assert "; found: claude, codex\n" in (repo / "ao.yaml").read_text()
+
+
 def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
     """F41."""
     git(repo, "update-ref", "refs/remotes/origin/release", "HEAD")
