@@ -55,6 +55,15 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
+def test_start_without_a_test_command_says_in_the_file_that_nothing_is_checked(repo):
+    (repo / "Makefile").unlink()
+    start.main([])
+    assert config.setting(project(repo), "ci") == [] and not config.setting(project(repo), "merge.require_checks")
+    (repo / "Makefile").write_text("test:\n")
+    start.main(["--force"])
+    assert config.setting(project(repo), "merge.require_checks")
+
+
 def test_start_configures_no_program_whose_screen_it_cannot_read(repo, tmp_path, monkeypatch, capsys):
     """F3: an agent that is installed is named, and starting it is left to a person."""
     programs = tmp_path / "programs"
@@ -99,9 +108,9 @@ def test_start_never_rewrites_unless_forced_and_then_keeps_the_old_one(repo, cap
     with pytest.raises(start.AoError, match="is already there"):
         start.main([])
     assert (repo / "ao.yaml").read_text() == "projects: {}\n"
-    assert start.main(["--force"]) == 0
-    kept = [path for path in repo.iterdir() if path.name.startswith("ao.yaml.backup-")]
-    assert [path.read_text() for path in kept] == ["projects: {}\n"]
+    assert [start.main(["--force"]), start.main(["--force"])] == [0, 0]
+    kept = [path.read_text() for path in repo.iterdir() if path.name.startswith("ao.yaml.backup-")]
+    assert len(kept) == 2 and "projects: {}\n" in kept
     assert project(repo).id == "my-shop"
 
 
