@@ -11,7 +11,8 @@ import time
 import pytest
 import scripts
 
-from lib import config, store
+from lib import config, paths, store
+from lib.runtime import tmux
 
 start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
 
@@ -201,6 +202,27 @@ def test_a_damaged_loop_file_does_not_stop_the_other_checks(repo, capsys):
         file.write("look: {wa")
     found = findings(capsys)
     assert bad(found) == ["loop"] and "files" in found
+
+
+def test_terminals_and_worktrees_that_no_record_owns_are_listed(home, repo, monkeypatch, capsys):
+    monkeypatch.setenv("AO_HOME", home)
+    configure(repo)
+    for id in ("shop-1", "shop-2"):
+        tmux.start(home, id, ["cat"], home, {})
+        os.makedirs(os.path.join(home, "worktrees", "shop", id))
+    store.write(os.path.join(home, "sessions", "shop", "shop-1.yaml"), {"id": "shop-1"})
+    found = findings(capsys)
+    assert [one["text"] for one in found["terminals"]] == ["no session has terminal 'shop-2'"]
+    assert [one["text"] for one in found["worktrees"]] == [f"no session has worktree '{home}/worktrees/shop/shop-2'"]
+
+
+def test_a_loop_that_runs_and_does_not_look_is_told_of(repo, capsys):
+    configure(repo)
+    home = os.environ["AO_HOME"]
+    store.write(os.path.join(home, "loop.yaml"), {"look": {"wall": time.time() - 300}})
+    assert findings(capsys)["loop"][0]["state"] == "ok"
+    with store.lock(paths.lock(home, "tick")):
+        assert "running: tick, but the last look was: 5m ago" in findings(capsys)["loop"][0]["text"]
 
 
 def test_a_lock_that_a_hung_process_holds_is_found(repo, capsys):
