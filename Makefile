@@ -37,7 +37,7 @@ doctor: $(READY)         ## check what ao needs and say how to mend it
 install: $(READY)        ## link the commands into PREFIX/bin (~/.local/bin)
 	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin"
 install-cron: $(READY)   ## let cron run the loop
-	@(crontab -l 2>/dev/null | grep -v '/ao-watch '; sed "/^#/d; s|@BIN@|$(CURDIR)/bin|; s|@PATH@|$$PATH|" config/crontab) | crontab -
+	@sh config/install-cron.sh
 clean:                   ## remove what make made: .venv and caches
 	@rm -rf .venv .cache .ruff_cache .pytest_cache .hypothesis && find . -name __pycache__ -prune -exec rm -rf {} +
 

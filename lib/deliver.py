@@ -167,7 +167,8 @@ def _obstacle(line: Line, found: Message) -> str:
     screen = line.screen()
     if found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input":
         return ""
-    return str(line.agent.obstacle(line.project, screen))
+    is_task = found["from"] == "ao" and found["id"] == line.session["inbox"][0]["id"]
+    return str(line.agent.obstacle(line.project, screen, is_task or bool(found.get("answer"))))
 
 
 def _person(pane: Pane) -> str:

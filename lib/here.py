@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from lib import cli, paths, projects, sessions, store
+from lib import cli, config, paths, projects, sessions, store
 from lib.config import Project
+from lib.errors import AoError, UsageError
 from lib.sessions import Session
 
 if TYPE_CHECKING:
@@ -46,6 +47,23 @@ def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any
         return found, {"id": "", "project_id": found.id, "claimed_pr_number": int(number)}
     record = sessions.find(paths.home(), text)
     return projects.Settings().project(record), record
+
+
+def embedded(found: Project) -> Project:
+    """The project, where its pull requests are on the embedded forge; AoError where another keeps them."""
+    scm = config.setting(found, "scm")
+    if scm != "local":
+        raise AoError(f"pull requests of project '{found.id}' are kept by {scm}; this command is for scm: local")
+    return found
+
+
+def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
+    """`subject` for a command of the embedded forge; without `text` the session in whose worktree it is run."""
+    text = text or (session() or {}).get("id")
+    if not text:
+        raise UsageError("say which pull request: a session or a number")
+    found, record = subject(text, args)
+    return embedded(found), record
 
 
 def actor() -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
 
 CACHE = "sessions"
+OLD = 90.0  # seconds since the last look: clock.LONGEST_LOOK_GAP, which takes longer to import than to repeat
 HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
 PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
 WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
@@ -104,6 +105,18 @@ def table(entries: Iterable[Entry], now: float, room: int | None = None, colour:
 def array(entries: Iterable[Entry]) -> bytes:
     """A JSON array with a line for each record."""
     return b"[" + b",\n".join([entry["json"] for entry in entries]) + b"]\n"
+
+
+def silence(home: str, now: float) -> str:
+    """That nobody has looked for so long that what is shown may be old, "" when somebody has.
+
+    By the date of loop.yaml, which each look writes: reading it would take longer than everything else here.
+    """
+    try:
+        ago = now - os.stat(paths.loop(home)).st_mtime
+    except FileNotFoundError:
+        return "nobody has looked yet; start: ao-watch"
+    return f"nobody has looked for {render.age(ago)}; start: ao-watch" if ago > OLD else ""
 
 
 def is_shown(record: Mapping[str, Any]) -> bool:

@@ -51,6 +51,8 @@ def _check_blockers(pr: Mapping[str, Any]) -> list[str]:
     checks = [(check["name"], check.get("status")) for check in pr.get("ci_checks") or ()]
     found = [f"check '{name}': {state}" for name, state in checks if state not in SETTLED]
     names = {name for name, _ in checks}
+    if not names and not pr.get("expected_checks"):
+        return ["there is no check: configure one (ci), or set merge.require_checks: false"]
     found += [f"check '{name}': missing" for name in pr.get("expected_checks") or () if name not in names]
     if not found and all(state != "passed" for _, state in checks):
         found.append("no check has completed")

@@ -35,6 +35,10 @@ def _facts(session: Session, clock: Clock) -> list[str]:
     if session.get("activity"):
         since = age(clock.elapsed(session.get("activity_since")))
         found.append(f"activity: {session['activity']} for {since}, by {session.get('activity_source')}")
+    elif session.get("runtime_state") == "alive" and not session.get("report"):
+        found.append(
+            "activity: unknown; its screen has told nothing yet, and no hook reports (agent_config: ready, busy)"
+        )
     if session.get("question"):
         found.append(f"it asks: {session['question']}")
     if session.get("is_lost") and not session.get("outcome"):

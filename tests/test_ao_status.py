@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import scripts
 
-from lib import cache, clock, paths, render, sessions, status, store
+from lib import cache, clock, overview, paths, render, sessions, status, store
 
 NOW = time.time()
 OPEN = {"number": 104, "state": "open", "ci_status": "failing", "review_decision": "pending", "url": "http://x/104"}
@@ -24,6 +24,7 @@ def put(home: str, id: str = "shop-1", ago: float = 7300.0, **fields: Any) -> di
     record |= {"activity_since": then.iso, "activity_source": "screen", "branch": f"feat/{id}", **fields}
     record["status"] = status.derive(record, clock.Clock(NOW))
     store.write(paths.session(home, "shop", id), record)
+    store.write(paths.loop(home), {})
     return record
 
 
@@ -107,6 +108,25 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     ):
         assert words in text
     assert json.loads(answer("--why", "--json"))[0]["why"] == text.splitlines()
+
+
+def test_that_no_loop_runs_is_said_beside_what_may_be_old(home):
+    put(home)
+    assert overview.OLD == clock.LONGEST_LOOK_GAP
+    os.utime(paths.loop(home), (0, time.time() - 300))
+    for options in ([], ["--why"]):
+        assert scripts.call("ao-status", *options).err == "ao-status: nobody has looked for 5m; start: ao-watch\n"
+    assert scripts.call("ao-status", "--json").err == ""
+    os.unlink(paths.loop(home))
+    assert "nobody has looked yet" in scripts.call("ao-status").err
+    put(home, outcome="done", runtime_state="gone")
+    os.unlink(paths.loop(home))
+    assert scripts.call("ao-status", "--all").err == ""
+
+
+def test_why_says_that_nothing_is_known_of_an_agent_without_patterns_and_hooks(home):
+    put(home, activity=None, runtime_state="alive")
+    assert "  activity: unknown; its screen has told nothing" in answer("--why")
 
 
 def test_a_damaged_record_is_told_of_and_hides_no_other(home):

@@ -57,7 +57,7 @@ def test_a_wrong_pattern_names_its_key(key):
 LATER = "\n".join(f"output {number}" for number in range(20))
 DIALOG = "Do you want to proceed? (y/n)"
 SCREENS = [  # settings, screen, activity, obstacle, draft
-    ({}, "anything", None, "", False),
+    ({}, "anything", None, command.UNREADABLE, False),
     (SCRIPTED, "", "active", "it is busy", False),
     (SCRIPTED, "ao: running x in /", "active", "it is busy", False),
     (SCRIPTED, "hello\n>", "ready", "", False),
@@ -84,9 +84,9 @@ SCREENS = [  # settings, screen, activity, obstacle, draft
     ({"ready": r"^(\w+)?> ?$"}, "ask> draft", "active", "its input box holds text", True),
     ({"ready": r"user\$"}, "user$", "ready", "", False),
     ({"busy": "esc to interrupt"}, "✳ (esc to interrupt)", "active", "it is busy", False),
-    ({"busy": "esc to interrupt"}, "done", "active", "", False),
+    ({"busy": "esc to interrupt"}, "done", "active", command.UNREADABLE, False),
     ({"question": "Enter to select"}, "what? Enter to select", "waiting_input", "a question is open", False),
-    ({"question": "Enter to select"}, "done", "active", "", False),
+    ({"question": "Enter to select"}, "done", "active", command.UNREADABLE, False),
 ]
 
 
@@ -96,6 +96,14 @@ def test_what_a_screen_says(settings, screen, activity, obstacle, draft):
     assert command.read(shop, screen).activity == activity
     assert command.obstacle(shop, screen) == obstacle
     assert command.has_draft(shop, screen) == draft
+
+
+def test_without_a_ready_pattern_only_the_task_is_typed():
+    """F3: any screen of such a program may be a dialog, and Enter would answer it."""
+    assert command.obstacle(project(), "Trust this folder?\n 1. yes") == command.UNREADABLE
+    assert command.obstacle(project(), "", is_awaited=True) == ""
+    asking = project(question="Trust this folder")
+    assert command.obstacle(asking, "Trust this folder?", is_awaited=True) == "a question is open"
 
 
 def test_a_question_is_told_in_its_whole_lines():

@@ -15,6 +15,7 @@ from talking import clock, configure, deliver_once, inbox, look, queue, record
 from terminals import AGENT, agent, children, launch, logged
 
 from lib import deliver, sessions
+from lib.agent import command
 from lib.runtime import Pane, tmux
 
 
@@ -354,17 +355,23 @@ def test_a_very_long_message_goes_by_a_file(home, project):
     assert logged(log)[0].endswith(f"(ao message {id})")
 
 
-def test_no_line_is_longer_than_a_terminal_in_line_mode_takes(home):
+def test_a_program_without_a_ready_pattern_gets_its_task_and_no_line_longer_than_line_mode_takes(home):
+    """What is written to it later waits and says for what: any screen of it may be a dialog (F3)."""
     project = configure(home, {"command": ["cat"]})
     launch(home, "shop-1", ["sh", "-c", "stty -echo; cat > $AO_HOME/got"], AO_HOME=home)
     until(lambda: os.path.exists(os.path.join(home, "got")))
     session = record(home)
-    queue(home, session, "word " * 2000)
+    task = deliver.message("word " * 2000, "ao", clock())
+    sessions.update(home, session, lambda fresh: fresh["inbox"].append(task), clock())
     deliver_once(home, project)
     with open(os.path.join(home, "got")) as file:
         until(lambda: file.seek(0) == 0 and "(ao message" in file.read(), "the end of the message")
         file.seek(0)
         assert file.read().split().count("word") == 2000
+    sessions.update(home, session, lambda fresh: fresh["inbox"][0].update(state="confirmed"), clock())
+    queue(home, session, "hello")
+    deliver_once(home, project)
+    assert inbox(home)[1] == ("queued", command.UNREADABLE)
 
 
 def test_nobody_is_typed_to_while_the_terminals_cannot_be_seen(home, project):

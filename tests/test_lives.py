@@ -429,7 +429,7 @@ def test_a_failed_take_over_leaves_the_branch(world, abandoned):
         ("live", "has a session already: shop-3"),
         ("merged", "it is closed"),
         ("killed", "see: ao-restore shop-2"),
-        ("none", "there is no pull request '1'|has no pull request"),
+        ("none", "there is no pull request 5; see: ao-pr list"),
     ],
 )
 def test_a_claim_is_refused_and_changes_nothing(world, abandoned, why, said):

@@ -109,8 +109,44 @@ def test_pull_requests_are_listed_and_shown(world, session):
     assert run("ao-pr", "close", "1").out.startswith("#1  closed")
     assert _json(run("ao-pr", "list", "--all", "--json"))[0]["state"] == "closed"
     assert run("ao-pr", "reopen", "1").out.startswith("#1  open")
-    ran = run("ao-pr", "9")
-    assert ran.code == 1 and ran.err.count("\n") == 1
+    for script, *argv in (["ao-pr", "9"], ["ao-pr", "close", "9"], ["ao-review", "9", "--approve"], ["ao-ci", "9"]):
+        ran = run(script, *argv)
+        assert (ran.code, ran.err) == (1, f"{script}: there is no pull request 9; see: ao-pr list\n")
+
+
+def test_inside_a_worktree_its_own_pull_request_is_shown(world, session):
+    pull(world, session)
+    assert run("ao-pr", cwd=session["workspace_path"]).out.startswith("#1  open")
+    assert run("ao-pr", "--web", cwd=session["workspace_path"]).out == f"file://{world.home}/forge/shop/prs/1.yaml\n"
+    ran = run("ao-pr")
+    assert (ran.code, ran.err) == (2, "ao-pr: say which pull request: a session or a number\n")
+
+
+def test_the_page_of_a_pull_request_opens_in_a_browser(world, session, monkeypatch):
+    import webbrowser
+
+    from lib.scm import local
+
+    pull(world, session)
+    seen = []
+    monkeypatch.setattr(local, "url", lambda *_: "https://forge/1")
+    monkeypatch.setattr(webbrowser, "open", lambda url: seen.append(url) or True)
+    assert (run("ao-pr", "1", "--web").out, seen) == ("", ["https://forge/1"])
+
+
+def test_a_project_of_another_forge_is_refused_in_one_line(world, session, monkeypatch):
+    from lib import config
+
+    real = config.setting
+    monkeypatch.setattr(config, "setting", lambda scope, key: "github" if key == "scm" else real(scope, key))
+    for script, *argv in (["ao-pr", "1"], ["ao-pr", "list"], ["ao-review", "1", "--approve"], ["ao-ci", "1"]):
+        ran = run(script, *argv)
+        assert (ran.code, ran.err.count("\n")) == (1, 1) and "are kept by github" in ran.err
+
+
+def test_a_number_that_is_none_is_said_in_a_sentence(world, session):
+    ran = run("ao-claim", "shop-1", "x")
+    assert (ran.code, ran.err) == (2, "ao-claim: 'x' is not the number of a pull request; see: ao-pr list\n")
 
 
 def test_a_review_from_request_to_approval(world, session):

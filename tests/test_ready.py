@@ -33,7 +33,7 @@ def test_approved_green_clean_and_settled_is_ready():
         ({"review_decision": "none", "approved_by": []}, "nobody has approved it"),
         ({"approved_by": []}, "nobody has approved it"),
         ({"approved_by": ["app-1"]}, "nobody has approved it"),
-        (checks(), "no check has completed"),
+        (checks(), "there is no check: configure one (ci), or set merge.require_checks: false"),
         (checks("skipped"), "no check has completed"),
         (checks("passed", "failed"), "check 'c1': failed"),
         (checks("passed", "pending"), "check 'c1': pending"),

@@ -11,7 +11,8 @@ import time
 import pytest
 import scripts
 
-from lib import config, store
+from lib import config, paths, store
+from lib.runtime import tmux
 
 start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
 
@@ -55,6 +56,29 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
+def test_start_without_a_test_command_says_in_the_file_that_nothing_is_checked(repo):
+    (repo / "Makefile").unlink()
+    start.main([])
+    assert config.setting(project(repo), "ci") == [] and not config.setting(project(repo), "merge.require_checks")
+    (repo / "Makefile").write_text("test:\n")
+    start.main(["--force"])
+    assert config.setting(project(repo), "merge.require_checks")
+
+
+def test_start_configures_no_program_whose_screen_it_cannot_read(repo, tmp_path, monkeypatch, capsys):
+    """F3: an agent that is installed is named, and starting it is left to a person."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("claude", "codex"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    start.main([])
+    assert config.setting(project(repo), "agent_config.command")[0] == "my-agent"
+    assert "(found: claude, codex)" in capsys.readouterr().err
+    assert "; found: claude, codex\n" in (repo / "ao.yaml").read_text()
+
+
 def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
     """F41."""
     git(repo, "update-ref", "refs/remotes/origin/release", "HEAD")
@@ -85,9 +109,9 @@ def test_start_never_rewrites_unless_forced_and_then_keeps_the_old_one(repo, cap
     with pytest.raises(start.AoError, match="is already there"):
         start.main([])
     assert (repo / "ao.yaml").read_text() == "projects: {}\n"
-    assert start.main(["--force"]) == 0
-    kept = [path for path in repo.iterdir() if path.name.startswith("ao.yaml.backup-")]
-    assert [path.read_text() for path in kept] == ["projects: {}\n"]
+    assert [start.main(["--force"]), start.main(["--force"])] == [0, 0]
+    kept = [path.read_text() for path in repo.iterdir() if path.name.startswith("ao.yaml.backup-")]
+    assert len(kept) == 2 and "projects: {}\n" in kept
     assert project(repo).id == "my-shop"
 
 
@@ -178,6 +202,27 @@ def test_a_damaged_loop_file_does_not_stop_the_other_checks(repo, capsys):
         file.write("look: {wa")
     found = findings(capsys)
     assert bad(found) == ["loop"] and "files" in found
+
+
+def test_terminals_and_worktrees_that_no_record_owns_are_listed(home, repo, monkeypatch, capsys):
+    monkeypatch.setenv("AO_HOME", home)
+    configure(repo)
+    for id in ("shop-1", "shop-2"):
+        tmux.start(home, id, ["cat"], home, {})
+        os.makedirs(os.path.join(home, "worktrees", "shop", id))
+    store.write(os.path.join(home, "sessions", "shop", "shop-1.yaml"), {"id": "shop-1"})
+    found = findings(capsys)
+    assert [one["text"] for one in found["terminals"]] == ["no session has terminal 'shop-2'"]
+    assert [one["text"] for one in found["worktrees"]] == [f"no session has worktree '{home}/worktrees/shop/shop-2'"]
+
+
+def test_a_loop_that_runs_and_does_not_look_is_told_of(repo, capsys):
+    configure(repo)
+    home = os.environ["AO_HOME"]
+    store.write(os.path.join(home, "loop.yaml"), {"look": {"wall": time.time() - 300}})
+    assert findings(capsys)["loop"][0]["state"] == "ok"
+    with store.lock(paths.lock(home, "tick")):
+        assert "running: tick, but the last look was: 5m ago" in findings(capsys)["loop"][0]["text"]
 
 
 def test_a_lock_that_a_hung_process_holds_is_found(repo, capsys):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lib.config import Project
 
 PROMPT = "{prompt}"
+UNREADABLE = "its agent has no 'ready' pattern, so nobody can tell when it listens; see: agent_config.ready"
 MESSAGE = re.compile(r"\(ao message\s+([a-z0-9-]+)\)")  # a program may wrap the line
 NEAR = 12  # lines with text at the end of the screen in which `busy` counts: further up it is the past
 BESIDE = 2  # a question this close to the end is open although the prompt is below it
@@ -70,14 +71,17 @@ def read(project: Project, screen: str) -> Reading:
     return Reading("ready" if state == "ready" else "active" if any(patterns) else None)
 
 
-def obstacle(project: Project, screen: str) -> str:
+def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
+    """Without `ready` any screen may be a dialog that takes what is typed for its answer: only the task is tried."""
     patterns = _patterns(project)
     state, _ = _state(patterns, screen)
     if state == "question":
         return "a question is open"
     if has_draft(project, screen):
         return "its input box holds text"
-    return "it is busy" if state == "busy" or (patterns.ready and state != "ready") else ""
+    if state == "busy" or (patterns.ready and state != "ready"):
+        return "it is busy"
+    return "" if patterns.ready or is_awaited else UNREADABLE
 
 
 def has_draft(project: Project, screen: str) -> bool:

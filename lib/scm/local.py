@@ -279,7 +279,9 @@ def base_branch(project: Project) -> str:
 def _wanted(home: str, project: Project, session: Session) -> _pulls.Record:
     record = _pulls.find(project, _pulls.everything(home, project.id), session)
     if record is None:
-        raise AoError(f"session '{session['id']}' has no pull request; see: ao-pr list")
+        number = session.get("claimed_pr_number")
+        what = f"there is no pull request {number}" if number else f"session '{session['id']}' has no pull request"
+        raise AoError(f"{what}; see: ao-pr list")
     return record
 
 
