@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lib import conditions, due, events, overview, paths, projects, sessions, status, store
@@ -200,7 +201,7 @@ WRITES = (
 )
 
 
-# --- whenever something reaches an agent, a person or the base branch ---------------------------------------------------
+# --- whenever something reaches an agent, a person or the base branch ---
 
 
 def a_message_is_received_once(sim: Simulation, id: str, message: str) -> None:
@@ -214,7 +215,7 @@ def a_message_is_saved_before_it_is_typed(sim: Simulation, id: str, message: str
 
 
 def a_fingerprint_is_delivered_once(sim: Simulation, id: str, message: str) -> None:
-    key, items, since = sim.covers.get(message, ("", (), ""))
+    key, items, _ = sim.covers.get(message, ("", (), ""))
     for item in items:
         first = sim.delivered.setdefault((id, key, item), message)
         sim.promise(first == message, f"what is the matter is delivered once: {key} {item} by {first} and {message}")
@@ -286,7 +287,7 @@ def _is_ready(facts: Record) -> bool:
 MERGED = (only_what_was_ready_is_merged, a_merge_is_saved_before_it_happens)
 
 
-# --- whenever all processes have ended ---------------------------------------------------------------------------------
+# --- whenever all processes have ended -------------------------------------------------------------------------------
 
 
 def no_lock_is_held(sim: Simulation) -> None:
@@ -304,7 +305,7 @@ def records_load(sim: Simulation) -> None:
 
 def event_ids_grow(sim: Simulation) -> None:
     ids = [event["id"] for event in sim.new_events()]
-    sim.promise(all(one < other for one, other in zip(ids, ids[1:], strict=False)), f"event ids grow: {ids[-20:]}")
+    sim.promise(all(one < other for one, other in pairwise(ids)), f"event ids grow: {ids[-20:]}")
 
 
 def a_terminal_belongs_to_a_record(sim: Simulation) -> None:
@@ -375,7 +376,7 @@ ROUNDS = (
 )
 
 
-# --- at the end ---------------------------------------------------------------------------------------------------------
+# --- at the end ------------------------------------------------------------------------------------------------------
 
 
 def everything_came_to_an_end(sim: Simulation) -> None:

@@ -258,7 +258,7 @@ class Simulation:
         with open(path, "rb+") as file:
             line = file.read().rstrip(b"\n").rfind(b"\n") + 1
             file.truncate(max(line, size - kept))
-        self.events = [one for one in events.read(self.home)]
+        self.events = list(events.read(self.home))
         self.read[path] = line
         self.machine.die("a torn event")
 
@@ -446,7 +446,7 @@ class Simulation:
             pulls = [pull for pull in self.world.pulls.values() if pull["state"] != "merged"]
             choices: list[Callable[[], None]] = [self._at_the_machine] * 2
             if pulls:
-                choices += [lambda: self._at_the_forge(self.chance.choice(pulls))] * 4
+                choices += [lambda pulls=pulls: self._at_the_forge(self.chance.choice(pulls))] * 4
             if self.records:
                 choices += [lambda: self._command(self.chance.choice(list(self.records.values())))] * 3
             if self.world.terminals:
@@ -773,9 +773,8 @@ def main(argv: list[str]) -> int:
         try:
             found = run(one, steps)
             merged = sum(record["status"] == "merged" for record in found.records.values())
-            print(
-                f"seed {one}: {len(found.records)} sessions, {merged} merged, {len(found.machine.killed_at)} places of death"
-            )
+            places = len(found.machine.killed_at)
+            print(f"seed {one}: {len(found.records)} sessions, {merged} merged, {places} places of death")
         except (Exception, promises.Broken) as error:
             broken += 1
             print(

@@ -255,6 +255,9 @@ class World:
         red = [check["name"] for check in checks if check["status"] == "failed"]
         said = pull["said"].values()
         threads = {id: one for id, one in pull["threads"].items() if one["open"]}
+        ci = (
+            "failing" if red else "pending" if {"pending", "running"} & set(states) else "passing" if states else "none"
+        )
         decision = (
             "changes_requested" if "changes_requested" in said else "approved" if "approved" in said else "pending"
         )
@@ -262,10 +265,11 @@ class World:
             "number": pull["number"], "url": f"https://forge/{pull['number']}", "title": "t", "owner": "o", "repo": "r",
             "branch": pull["branch"], "base_branch": "main", "base_sha": "0" * 40, "head_sha": pull["head"],
             "is_draft": pull["draft"], "state": pull["state"], "from_fork": False, "ci_checks": checks,
-            "ci_status": "failing" if red else "pending" if {"pending", "running"} & set(states) else "passing" if states else "none",
+            "ci_status": ci,
             "failing_checks": len(red), "failing_check_names": red, "review_decision": decision,
             "approved_by": sorted(name for name, word in pull["said"].items() if word == "approved"),
-            "mergeable": pull["clean"] if self.machine.now >= pull["known_at"] else None, "additions": 1, "deletions": 1,
+            "mergeable": pull["clean"] if self.machine.now >= pull["known_at"] else None,
+            "additions": 1, "deletions": 1,
             "threads": sorted(id for id, one in threads.items() if not one["is_bot"]),
             "bot_threads": sorted(id for id, one in threads.items() if one["is_bot"]),
         }  # fmt: skip
