@@ -46,6 +46,14 @@ def save(home: str, name: str, value: dict[Any, Any]) -> None:
         return
 
 
+def forget(home: str, name: str) -> None:
+    """Throw away what is kept under `name`."""
+    try:
+        os.unlink(paths.cache(home, name))
+    except OSError:
+        return
+
+
 def signature(path: str) -> tuple[int, int, int] | None:
     """What tells one content of a file from the next without reading it; None when there is no file."""
     try:

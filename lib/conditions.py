@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lib import ready, status
+from lib.budgets import SESSION, Budget
 from lib.clock import Clock, duration
 
 Session = dict[str, Any]
@@ -28,6 +29,7 @@ AXES = {  # what a condition is about -> the facts that must be known for it to 
     "agent": ("runtime",),
     "work": ("pr", "runtime"),
     "messages": (),
+    "costs": (),
 }
 OUTCOMES = {"confirmed": True, "failed": False, "unconfirmed": None}  # state of a message -> whether the agent has it
 
@@ -37,6 +39,7 @@ class Rules(NamedTuple):
 
     reactions: Mapping[str, Reaction]
     merge: Mapping[str, Any]
+    budget: Budget = Budget()
 
     def threshold(self, key: str, default: str) -> float:
         return duration(self.reactions.get(key, {}).get("threshold") or default)
@@ -238,6 +241,24 @@ RULES = (
         "the message's id",
         "messages",
         items=_troubled_messages,
+    ),
+    Rule(
+        "budget-warning",
+        "more than `budget.warn_at` of what the session may cost is used",
+        "what it may cost is raised, or the session ends",
+        "the cost that is allowed",
+        "costs",
+        opens=lambda now: now.rules.budget.near(now.session) == SESSION != now.rules.budget.exceeded(now.session),
+        items=lambda session: [f"{SESSION} {session.get('budget_raised') or 0}"],
+    ),
+    Rule(
+        "budget-exceeded",
+        "the session has cost what it may cost, and is parked",
+        "what it may cost is raised, or the session ends",
+        "the cost that is allowed",
+        "costs",
+        opens=lambda now: now.rules.budget.exceeded(now.session) == SESSION,
+        items=lambda session: [f"{SESSION} {session.get('budget_raised') or 0}"],
     ),
 )
 KEYS = {rule.key: rule for rule in RULES}

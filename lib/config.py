@@ -25,7 +25,12 @@ DEFAULTS = os.path.join(ROOT, "config", "defaults.yaml")
 INHERITED = ("runtime", "agent", "workspace", "scm", "tracker", "branch_namespace", "max_sessions")
 ONLY_FOR = {"auto-merge": "approved-and-green", "restore": "agent-exited"}  # actions that fit a single reaction
 OPEN_ENDED = ("retries", "escalate_after")  # null is a value of these: no end, never
-UNADDRESSED = ("all-complete", "cannot-look")  # reactions without an agent that could be told
+UNADDRESSED = (
+    "all-complete",
+    "cannot-look",
+    "budget-warning",
+    "budget-exceeded",
+)  # reactions without an agent that could be told
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 Place = tuple[str, ...]  # where a setting stands: ("projects", "shop", "merge", "settle")

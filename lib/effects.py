@@ -24,6 +24,7 @@ EFFECTS = {
     "spawn.inbox": "finish the spawn of an agent that runs",
     "deliver.paste": "paste a message into the agent's terminal",
     "deliver.enter": "press Enter behind a pasted message",
+    "hold.interrupt": "interrupt the turn of an agent whose budget is used up",
     "notify.send": "tell a person through one notifier",
     "merge.merge": "merge a pull request at the forge",
     "ci.start": "start the checks of a pull request in a process of their own",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lib import conditions, sessions, status
-from lib.agent import Reading
-from lib.clock import Clock, iso
+from lib import conditions, costs, deliver, sessions, status
+from lib.agent import Reading, Story
+from lib.clock import Clock, iso, parse
 
 Session = dict[str, Any]
 
@@ -19,6 +19,11 @@ GONE_LOOKS = 2  # definite looks in a row that a terminal must be missing from
 LATE = 600.0  # seconds after which a person is told of a message that was not delivered
 STATES = ("active", "ready", "idle", "waiting_input", "blocked")
 AT_REST = ("ready", "idle")
+RESTED_FOR = 60.0  # seconds that a screen must be at rest before a hook or a transcript that says `active` is too old
+GO_ON = {  # what an agent is told when the hold of that reason is over
+    "usage-limit": "The usage limit is over. Go on with your work where you stopped.",
+    "budget": "You may go on: the budget was raised. Continue where you stopped.",
+}
 
 
 class Seen(NamedTuple):
@@ -31,6 +36,7 @@ class Seen(NamedTuple):
     reports: tuple[tuple[float, str, str, str], ...] = ()  # (seconds, kind, value, text)
     reports_end: int = 0
     reading: Reading | None = None  # None: the screen was not read, because nothing was printed
+    story: Story | None = None  # None: its own records could not be read
     head: tuple[str, str] | None = None
     pull: Any = False  # a pull request, None for a definite none, False for unknown
     has: Mapping[str, bool | None] = {}  # message ids that the agent was seen to have
@@ -46,7 +52,9 @@ def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Cloc
         return
     _fold_runtime(record, seen, clock)
     _fold_reports(record, seen)
+    _fold_story(record, seen.story, clock)
     _fold_activity(record, seen, clock)
+    _fold_hold(record, seen.story, rule, clock)
     _fold_head(record, seen)
     fold_pull(record, seen.pull, clock)
     _fold_done(record)
@@ -110,28 +118,82 @@ def _fold_done(record: Session) -> None:
         record["outcome"] = "done"
 
 
+def _fold_story(record: Session, story: Story | None, clock: Clock) -> None:
+    """Take over what the agent's own records say; of its costs what is known stays known."""
+    if story is None:
+        return
+    cost = costs.taken(record.get("cost"), story.days, story.last_id)
+    if cost != record.get("cost"):
+        record["cost"] = cost
+    tells = {"state": story.activity, "at": iso(story.since), "text": story.text} if story.activity else None
+    _set(record, "story", tells)
+
+
 def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
+    """What the agent does: by its hooks or its transcript, whichever is newer, else by its screen.
+
+    A dialog on the screen counts before both, for they may not tell of it, and so does a screen that surely has been at
+    rest for a while: after an interruption neither of them tells that the turn is over.
+    """
     if record["runtime_state"] != "alive":
         return
     if seen.reading is not None:
-        _set(record, "screen", {"activity": seen.reading.activity, "question": seen.reading.question or None})
-    screen, report = record.get("screen") or {}, record.get("report")
-    if report and report["state"] == "waiting_input":
-        if _was_answered(record, report) or (report.get("rested") and screen.get("activity") == "active"):
-            report = record["report"] = None
-        elif screen.get("activity") in AT_REST:
-            report["rested"] = True  # it may ask in the middle of its turn; when it works after a rest, it was answered
-    if screen.get("activity") == "waiting_input" or not report:
-        activity, since, source, question = screen.get("activity"), clock.iso, "screen", screen.get("question")
+        _look_at_screen(record, seen.reading, clock)
+    screen, told, source = record.get("screen") or {}, *_newest(record)
+    if told and told["state"] == "waiting_input":
+        if _was_answered(record, told) or (told.get("rested") and screen.get("activity") == "active"):
+            told = record["report"] = None
+        elif screen.get("activity") in AT_REST and source == "report":
+            told["rested"] = True  # it may ask in the middle of its turn; when it works after a rest, it was answered
+    if screen.get("activity") == "waiting_input" or not told or _has_come_to_rest(screen, told, clock):
+        activity, since, source, text = screen.get("activity"), clock.iso, "screen", screen.get("question")
     else:
-        activity, since, source, question = report["state"], report["at"], "report", report["text"]
-    _set(record, "question", question if activity == "waiting_input" else None)
+        activity, since, text = told["state"], told["at"], told["text"]
+    _set(record, "question", text if activity == "waiting_input" else None)
+    _set(record, "trouble", text if activity == "blocked" else None)
     if activity == "idle":
         activity = "ready"  # how long it has been at rest is the clock's to say
     now = record.get("activity")
     if activity is None or activity == now or (activity in AT_REST and now in AT_REST):
         return
     record.update(activity=activity, activity_since=since, activity_source=source)
+
+
+def _look_at_screen(record: Session, reading: Reading, clock: Clock) -> None:
+    before = record.get("screen")
+    now = {"activity": reading.activity, "question": reading.question or None, "is_sure": reading.is_sure}
+    if before is None or now != {name: before.get(name) for name in now}:
+        record["screen"] = {**now, "since": clock.iso}
+
+
+def _newest(record: Session) -> tuple[dict[str, Any] | None, str]:
+    """What hooks or the transcript said last, and which of them it was."""
+    report, story = record.get("report"), record.get("story")
+    if story and story["at"] > max((report or {}).get("at", ""), record.get("restored_at") or ""):
+        return story, "story"
+    return report, "report"
+
+
+def _has_come_to_rest(screen: Mapping[str, Any], told: Mapping[str, Any], clock: Clock) -> bool:
+    at_rest = screen.get("is_sure") and screen["activity"] in AT_REST and told["state"] == "active"
+    return bool(at_rest) and clock.elapsed(max(screen["since"], told["at"])) >= RESTED_FOR
+
+
+def _fold_hold(record: Session, story: Story | None, rule: conditions.Rules | None, clock: Clock) -> None:
+    """Park an agent that has reached a limit; when that is over, tell it to go on."""
+    hold, wanted = record.get("hold") or {}, dict[str, Any]()
+    if rule is None or hold.get("reason") == "person" or not status.is_live(record):
+        return
+    limit = rule.budget.exceeded(record)
+    until = story.until if story else parse(hold.get("until")) or 0.0
+    if limit:
+        wanted = {"reason": "budget", "until": None, "limit": limit}
+    elif until > clock.now:
+        wanted = {"reason": "usage-limit", "until": iso(until)}
+    if hold and not wanted and record["runtime_state"] == "alive":
+        record["inbox"].append(deliver.message(GO_ON[hold["reason"]], "ao", clock))
+    if any(hold.get(name) != value for name, value in wanted.items()) or not wanted:
+        _set(record, "hold", wanted or None)
 
 
 def _was_answered(record: Session, report: Mapping[str, Any]) -> bool:

@@ -27,6 +27,18 @@ def _count(value: Any) -> str:
     return "" if fits else f"must be a whole number, not {shown(value)}"
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _usd(value: Any) -> str:
+    return "" if _number(value) and value >= 0 else f"must be an amount of USD, not {shown(value)}"
+
+
+def _part(value: Any) -> str:
+    return "" if _number(value) and 0 < value <= 1 else f"must be a part between 0 and 1, not {shown(value)}"
+
+
 def _text(value: Any) -> str:
     return "" if isinstance(value, str) else f"must be text, not {shown(value)}"
 
@@ -113,6 +125,10 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "symlinks": _inside,
     "name": lambda value: _line(value) and "must be one line of text",
     "run": _line,
+    "session_usd": _usd,
+    "day_usd": _usd,
+    "month_usd": _usd,
+    "warn_at": _part,
     "method": _one_of("merge", "squash", "rebase"),
     "merge_method": _one_of("merge", "squash", "rebase"),
     "action": _one_of("send-to-agent", "notify", "auto-merge", "restore"),

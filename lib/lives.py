@@ -265,7 +265,7 @@ def _start_again(home: str, project: Project, record: Session, workspace: str | 
         """A task that an earlier life was not given any more would be one too many, and is no lost message."""
         missed = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] != "confirmed"]
         fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in missed]
-        fresh.update(NEW_LIFE, workspace_path=record["workspace_path"])
+        fresh.update(NEW_LIFE, workspace_path=record["workspace_path"], restored_at=clock.iso)
         return [{"type": "session_restored", "status": "spawning"}]
 
     sessions.update(home, record, begin, clock)

@@ -62,8 +62,8 @@ def settle(home: str, project: Project, record: Session, clock: Clock) -> None:
 
 def look_again(home: str, project: Project, session: Session, clock: Clock) -> Session:
     """Fold in the state of the session's pull request as it is at this moment. Raises Unknown."""
-    pull = _look(home, project, session, clock)
-    return sessions.update(home, session, lambda fresh: _take_in(fresh, project, pull, clock), clock)
+    pull, rules = _look(home, project, session, clock), projects.rules(home, project, clock)
+    return sessions.update(home, session, lambda fresh: _take_in(fresh, rules, pull, clock), clock)
 
 
 def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
@@ -73,9 +73,9 @@ def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
     return found[session["id"]]
 
 
-def _take_in(record: Session, project: Project, pull: Any, clock: Clock) -> None:
+def _take_in(record: Session, rules: conditions.Rules, pull: Any, clock: Clock) -> None:
     facts.fold_pull(record, pull, clock)
-    conditions.evaluate(record, projects.rules(project), clock)
+    conditions.evaluate(record, rules, clock)
 
 
 def _begin(record: Session, doing: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,9 +102,9 @@ def _withdraw(record: Session, doing: dict[str, Any]) -> None:
 def _finish(home: str, project: Project, record: Session, doing: dict[str, Any], error: str, clock: Clock) -> Session:
     """Save how it ended; after a success with what the forge says now."""
     try:
-        pull = None if error else _look(home, project, record, clock)
+        pull, rules = None if error else _look(home, project, record, clock), projects.rules(home, project, clock)
     except Unknown:
-        pull = None
+        pull = rules = None
 
     def change(fresh: Session) -> None:
         fresh["doing"] = None
@@ -114,7 +114,7 @@ def _finish(home: str, project: Project, record: Session, doing: dict[str, Any],
         if condition:
             condition["intent"] = _intent(doing)
             conditions.record_result(fresh, KEY, clock, error)
-        if pull:
-            _take_in(fresh, project, pull, clock)
+        if pull and rules:
+            _take_in(fresh, rules, pull, clock)
 
     return sessions.update(home, record, change, clock)

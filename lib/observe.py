@@ -11,14 +11,29 @@ import functools
 import marshal
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
-from lib.agent import Reading
+from lib import (
+    cache,
+    conditions,
+    config,
+    costs,
+    facts,
+    launch,
+    lives,
+    paths,
+    plugins,
+    projects,
+    sessions,
+    status,
+    threads,
+)
+from lib.agent import Reading, Story
+from lib.budgets import Budget
 from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Busy, Unknown, reason
+from lib.errors import AoError, Busy, Damaged, Unknown, reason
 from lib.runtime import Pane
 from lib.store import set_aside
 
@@ -28,6 +43,8 @@ Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, pr
 FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
 WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
 UNFINISHED = 10.0  # seconds in which an editor may still be writing a record
+COST_EVERY = 60.0  # seconds between two writes of a record for nothing but its cost
+COSTS_AT_ONCE = 20  # of these in one look
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
@@ -36,15 +53,17 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
     problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
-    settings, looks = projects.Settings(), _Looks(home)
+    settings, looks, tales = projects.Settings(), _Looks(home), _Tales(home, clock)
+    rules = _Rules(home, clock)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems)
     for session in watched:
         try:
             project, error = _project_of(session, settings)
-            rule = projects.rules(project) if project else None
-            seen = _see(home, project, session, panes, pulls.get(session["id"], False), looks)._replace(error=error)
-            _write(home, session, seen, rule, clock)
+            rule = rules(project) if project else None
+            seen = _see(home, project, session, panes, pulls.get(session["id"], False), looks)
+            story = tales.of(project, session) if project else None
+            _write(home, session, seen._replace(error=error, story=story), rule, tales.may_write_cost(session), clock)
             if status.is_doing(session, "spawn") and project:
                 lives.settle(home, project, session, clock)
         except (Busy, sessions.Vanished):
@@ -52,7 +71,10 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
         except Exception as error:
             problems.append(_problem(session, error))
     looks.save(home)
-    projects.evaluate(home, sessions.everything(home, only).records, problems, clock)
+    tales.save(home)
+    records = sessions.everything(home, only).records
+    _count(home, records, problems, clock)
+    projects.evaluate(home, records, problems, rules.budgets(), clock)
     return problems
 
 
@@ -74,13 +96,40 @@ def _problem(session: Session, error: BaseException) -> dict[str, Any]:
     return {"session_id": session["id"], "project_id": session["project_id"], "message": reason(error)}
 
 
-def _write(home: str, session: Session, seen: facts.Seen, rule: conditions.Rules | None, clock: Clock) -> None:
+def _write(
+    home: str,
+    session: Session,
+    seen: facts.Seen,
+    rule: conditions.Rules | None,
+    may_write_cost: Callable[[], bool],
+    clock: Clock,
+) -> None:
     """Write what differs; the record is locked only when something does."""
     trial = marshal.loads(marshal.dumps(session))  # a deep copy in a third of the time
     facts.fold(trial, seen, rule, clock)
     trial["status"] = status.derive(trial, clock)
-    if trial != session:
-        sessions.update(home, session, lambda fresh: facts.fold(fresh, seen, rule, clock), clock)
+    if trial == session or ({**trial, "cost": session.get("cost")} == session and not may_write_cost()):
+        return
+    sessions.update(home, session, lambda fresh: facts.fold(fresh, seen, rule, clock), clock)
+
+
+def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clock) -> None:
+    """Bring the ledgers up to date with the records; what they already have is known from the cache."""
+    known, now = cache.load(home, "ledgers"), {}
+    for record in records:
+        cost = record.get("cost")
+        if cost:
+            now[record["id"]] = [cost[name] for name in costs.SHOWN]
+    if now == known:
+        return
+    try:
+        costs.save(home, [record for record in records if now.get(record["id"]) != known.get(record["id"])])
+        cache.save(home, "ledgers", now)
+    except Damaged as error:  # it is set aside, and the next look writes a new one from what the records know
+        for month in costs.months(home):
+            set_aside(paths.ledger(home, month), clock.iso)
+        cache.save(home, "ledgers", {})
+        problems.append({"session_id": None, "project_id": records[0]["project_id"], "message": str(error)})
 
 
 def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems) -> dict[str, dict[str, Pane] | None]:
@@ -196,6 +245,52 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+class _Rules:
+    """What the conditions of each project depend on, found out once in a look."""
+
+    def __init__(self, home: str, clock: Clock) -> None:
+        self._home, self._clock = home, clock
+        self._known: dict[tuple[str, str], conditions.Rules] = {}
+
+    def __call__(self, project: Project) -> conditions.Rules:
+        key = (project.id, project.source)
+        if key not in self._known:
+            self._known[key] = projects.rules(self._home, project, self._clock)
+        return self._known[key]
+
+    def budgets(self) -> dict[str, Budget]:
+        return {id: rules.budget for (id, _), rules in self._known.items()}
+
+
+class _Tales:
+    """What agents' own records say, read where they were left at the last look."""
+
+    def __init__(self, home: str, clock: Clock) -> None:
+        self._old, self._new = cache.load(home, "tales"), dict[str, Any]()
+        self._clock = clock
+        self._cost_writes = 0
+
+    def of(self, project: Project, session: Session) -> Story:
+        before = self._old.get(session["id"]) or {}
+        state = self._new[session["id"]] = marshal.loads(marshal.dumps(before))
+        found: Story = plugins.load("agent", session["agent"]).recall(project, session, state)
+        return found
+
+    def may_write_cost(self, session: Session) -> Callable[[], bool]:
+        """Whether a record may be written only because its cost has grown: not all at once, and none too often."""
+
+        def may() -> bool:
+            is_old = not session.get("cost") or self._clock.elapsed(session["updated_at"]) >= COST_EVERY
+            self._cost_writes += is_old
+            return is_old and self._cost_writes <= COSTS_AT_ONCE
+
+        return may
+
+    def save(self, home: str) -> None:
+        if self._new != self._old:
+            cache.save(home, "tales", self._new)
 
 
 class _Looks:

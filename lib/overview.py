@@ -13,7 +13,7 @@ from lib.errors import Unreadable
 
 TYPE_CHECKING = False  # see render
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     Record = dict[str, Any]
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 CACHE = "sessions"
 OLD = 90.0  # seconds since the last look: clock.LONGEST_LOOK_GAP, which takes longer to import than to repeat
-HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
-PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
+HEAD = ("session", "status", "activity", "pr", "ci", "review", "tokens", "usd", "age", "branch", "about")
+ONLY = {"ci": "pr", "review": "pr", "tokens": "cost", "usd": "cost"}  # columns that are shown when they are asked for
 WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
-ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with PR_ONLY
+ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with ONLY
 COLOURS = {
     **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
     **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
@@ -91,9 +91,12 @@ def folders(root: str) -> list[str]:
         return []
 
 
-def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
-    """A line a session; `now`, in seconds since the epoch, gives the ages."""
-    names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
+def table(
+    entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, extra: Sequence[str] = ()
+) -> str:
+    """A line a session, with the columns `pr` and `cost` of `extra`; `now`, in seconds since the epoch, for ages."""
+    least = ROOM_FOR[bool(extra)]
+    names = [name for name in HEAD if ONLY.get(name, "") in ("", *extra) and (not room or room >= least.get(name, 0))]
     rows = []
     for entry in entries:
         cells = dict(zip(HEAD, entry["row"], strict=True))
@@ -166,10 +169,20 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
         f"#{one['claimed_pr_number']}" if one.get("claimed_pr_number") else "-",
         pull.get("ci_status") or "-",
         pull.get("review_decision") or "-",
+        _tokens(one.get("cost")),
+        "-" if (one.get("cost") or {}).get("cost_usd") is None else f"{one['cost']['cost_usd']:.2f}",
         clock.parse(one.get("created_at")),
         one.get("branch") or "-",
         f"! {about}" if _waits_for_person(one) else about,
     )
+
+
+def _tokens(cost: Mapping[str, Any] | None) -> str:
+    """All tokens of a session, short: 950, 12k, 3.4M."""
+    if not cost:
+        return "-"
+    count = sum(cost.get(f"{kind}_tokens") or 0 for kind in ("input", "output", "cache_read", "cache_creation"))
+    return str(count) if count < 1000 else f"{count / 1000:.0f}k" if count < 1e6 else f"{count / 1e6:.1f}M"
 
 
 def _activity(one: Mapping[str, Any]) -> tuple[str, str]:

@@ -85,6 +85,18 @@ def lock(home: str, *parts: str) -> str:
     return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
 
 
+def is_month(text: str) -> bool:
+    """Whether this is a month as ledgers are named: `2026-01`."""
+    year, dash, month = text.partition("-")
+    return dash == "-" and len(year) == 4 and year.isdecimal() and month in {f"{one:02d}" for one in range(1, 13)}
+
+
+def ledger(home: str, month: str) -> str:
+    if not is_month(month):
+        raise AoError(f"not a month: {month[:20]!r} (write 2026-01)")
+    return os.path.join(home, "cost-ledger", month + ".yaml")
+
+
 def loop(home: str) -> str:
     return os.path.join(home, "loop.yaml")
 

@@ -11,16 +11,22 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lib import conditions, config, events, paths, status, store
+from lib import conditions, config, costs, events, paths, status, store
+from lib.budgets import PERIODS, Budget
 from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Unreadable
+from lib.errors import AoError, Unknown, Unreadable
 
 Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
 ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
+BUDGETS = {
+    "budget-warning": "the budget is nearly used up: {limit} of {period}; see: ao-cost --by session",
+    "budget-exceeded": "the budget is used up ({limit} of {period}) and every session is parked; "
+    "let them go on: ao-cost ID --raise USD",
+}
 RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
@@ -55,11 +61,43 @@ class Settings:
         return found.projects[name]
 
 
-def rules(project: Project) -> conditions.Rules:
-    return conditions.Rules(config.reactions(project), config.setting(project, "merge"))
+def rules(home: str, project: Project, clock: Clock) -> conditions.Rules:
+    """What the conditions of the project's sessions depend on beside their facts."""
+    return conditions.Rules(
+        config.reactions(project), config.setting(project, "merge"), _budget(home, project, clock.iso[:10])
+    )
 
 
-def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
+def raise_budget(home: str, project: Project, limit: str, usd: float, clock: Clock) -> None:
+    """Add to what the whole project may spend in the period of a limit that is running now."""
+    period = clock.iso[: PERIODS[limit]]
+
+    def change(facts: Record) -> None:
+        raised = facts.setdefault("budget_raised", {})
+        raised[period] = raised.get(period, 0.0) + usd
+
+    store.update(paths.project(home, project.id), change)
+
+
+def _budget(home: str, project: Project, today: str) -> Budget:
+    limits = config.setting(project, "budget")
+    if all(limits[name] is None for name in PERIODS):
+        return Budget(limits)
+    try:
+        spent = costs.spent(home, today[:7]).get(project.id) or {}
+        raised = (store.read(paths.project(home, project.id)) or {}).get("budget_raised") or {}
+    except Unreadable as error:  # what cannot be counted is no reason to go on spending, nor to stop all work
+        raise Unknown(f"what '{project.id}' has spent is not known: {error}") from error
+    return Budget(limits, spent, raised, today)
+
+
+def evaluate(
+    home: str,
+    records: Iterable[Mapping[str, Any]],
+    problems: list[dict[str, Any]],
+    budgets: Mapping[str, Budget],
+    clock: Clock,
+) -> None:
     """Open and close the conditions of every project, and log each new problem once."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -75,9 +113,10 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
             facts = {}
             mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
         trial = copy.deepcopy(facts)
-        _fold(trial, members, mine, clock)
+        _fold(trial, members, mine, budgets.get(project), clock)
         if trial != facts:
-            before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock))
+            fold = functools.partial(_fold, members=members, problems=mine, budget=budgets.get(project), clock=clock)
+            before, after = store.update(path, fold)
             known = before.get("problems") or {}
             new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
             names = {"type": "tick_error", "project_id": project}
@@ -85,7 +124,13 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
             events.append(home, clock, found)
 
 
-def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
+def _fold(
+    facts: Record,
+    members: list[Mapping[str, Any]],
+    problems: list[dict[str, Any]],
+    budget: Budget | None,
+    clock: Clock,
+) -> None:
     found = {problem["session_id"] or problem["message"]: problem["message"] for problem in problems}
     if found != (facts.get("problems") or {}):
         facts["problems"] = found
@@ -95,8 +140,18 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     broken = any(one.get("config_error") for one in members if status.is_live(one))
     _open_or_close(facts, "config-error", "error" if broken else "", clock)
+    if budget is not None:
+        _open_or_close(facts, "budget-warning", _used(budget, budget.warn_at), clock)
+        _open_or_close(facts, "budget-exceeded", _used(budget, 1.0), clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
+
+
+def _used(budget: Budget, part: float) -> str:
+    """The limit of the whole project that is used so far, with what was added to it: raised, it is another."""
+    limit = budget.of_project(part)
+    period = budget.today[: PERIODS[limit]] if limit else ""
+    return f"{period} {limit} {budget.raised.get(period, 0.0):012.2f}" if limit else ""
 
 
 def _goes_on(session: Mapping[str, Any]) -> bool:
@@ -145,7 +200,7 @@ def news(
     from lib import notify
 
     reaction = {**config.reactions(project), **ALWAYS}[key]
-    message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
+    message, item = _message(key, condition["item"], members, reaction), [condition["since"], condition["item"]]
     told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
         told["summary"] = summary(members)
@@ -188,7 +243,7 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
     store.update(paths.project(home, project.id), change)
 
 
-def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
+def _message(key: str, item: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
     if reaction["message"]:
         return str(reaction["message"])
     if key == "all-complete":
@@ -198,6 +253,8 @@ def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any
         errors = {one["id"]: one["config_error"] for one in members if one.get("config_error")}
         why = "; ".join(dict.fromkeys(errors.values()))
         return f"nothing is done for {', '.join(errors)}: {why}; see: ao-config validate"
+    if key in ("budget-exceeded", "budget-warning"):
+        return BUDGETS[key].format(limit=item.split()[1], period=item.split()[0])
     blind = [one["id"] for one in members if one.get("pr_unknown_since") or one.get("runtime_unknown_since")]
     return f"nothing could be learned for 15 minutes about: {', '.join(blind) or 'the project'}; see: ao-doctor"
 

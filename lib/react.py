@@ -47,6 +47,7 @@ Panes = Callable[[str], Mapping[str, Pane] | None]  # a runtime's terminals by h
 AT_ONCE = 8  # sessions acted upon at the same time
 WITHIN = 30.0  # seconds that a round waits; what takes longer goes on beside the next rounds
 STARTING = 60.0  # seconds in which a process of its own must have begun
+INTERRUPT_AGAIN = 60.0  # seconds after which an agent that works on is interrupted once more
 TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
 
 
@@ -203,6 +204,9 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
         done.append(_note(session, "cleanup"))
         lives.clean_up(place.home, place.project, session, prune_too, place.clock)
         return
+    if _must_interrupt(place, session):
+        _interrupt(place, session)
+        done.append(_note(session, "interrupt"))
     if _wants_checks(place, session) and slots.acquire(blocking=False):
         done.append(_note(session, "ci"))
         _start_checks(place, session)
@@ -375,6 +379,30 @@ def _must_end(place: Place, session: Session) -> bool:
 def _must_prune(place: Place, session: Session) -> bool:
     wanted = status.is_merged(session) and config.setting(place.file, "lifecycle.on_merge") == "prune"
     return wanted and os.path.isdir(session.get("workspace_path") or "")
+
+
+def _must_interrupt(place: Place, session: Session) -> bool:
+    """Whether an agent is at work although its budget is used up: told so by a key, and again after a while."""
+    hold = session.get("hold") or {}
+    is_spending = hold.get("reason") == "budget" and session.get("activity") == "active"
+    if not is_spending or session.get("runtime_state") != "alive":
+        return False
+    at = hold.get("interrupted_at")
+    return at is None or place.clock.elapsed(at) >= INTERRUPT_AGAIN
+
+
+def _interrupt(place: Place, session: Session) -> None:
+    key = plugins.load("agent", session["agent"]).interrupt()
+
+    def change(fresh: Session) -> None:
+        if fresh.get("hold"):
+            fresh["hold"]["interrupted_at"] = place.clock.iso
+
+    with effects.hold(place.home, session):
+        sessions.update(place.home, session, change, place.clock)
+        with effects.effect("hold.interrupt"):
+            if key:
+                plugins.load("runtime", session["runtime"]).press(place.home, session["runtime_handle"], key)
 
 
 def _wants_checks(place: Place, session: Session) -> bool:

@@ -14,7 +14,22 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, render, sessions, status, store
+from lib import (
+    deliver,
+    effects,
+    events,
+    git,
+    launch,
+    paths,
+    plugins,
+    proc,
+    projects,
+    prompts,
+    render,
+    sessions,
+    status,
+    store,
+)
 from lib.agent import Launch
 from lib.clock import Clock
 from lib.config import Project, setting
@@ -72,7 +87,7 @@ def run(home: str, request: Request, clock: Clock, tell: Callable[[str], None]) 
 def preview(home: str, request: Request, clock: Clock) -> dict[str, Any]:
     """What `run` would do, with nothing done."""
     project, record = request.project, _draft(home, request, clock)
-    taken = _branches(project) | _check_free(home, request)
+    taken = _branches(project) | _check_free(home, request, clock)
     next(n for n in itertools.count(_next_number(home, project)) if _name(home, request, record, n, taken))
     text = _prompt(request, record)
     found = plugins.load("agent", record["agent"]).launch(project, record, text)
@@ -201,7 +216,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
     path, project = paths.project(home, request.project.id), request.project
     taken = _branches(project)
     with store.lock(path):
-        taken |= _check_free(home, request)
+        taken |= _check_free(home, request, clock)
         for number in itertools.count(_next_number(home, project)):
             if not _name(home, request, record, number, taken):
                 continue
@@ -226,9 +241,14 @@ def _live(home: str, project: Project) -> list[Session]:
     return [one for one in sessions.everything(home, project.id).records if status.is_live(one)]
 
 
-def _check_free(home: str, request: Request) -> set[str]:
+def _check_free(home: str, request: Request, clock: Clock) -> set[str]:
     """Raise Refused when this request must not be; returns the branches of live sessions."""
     live = _live(home, request.project)
+    limit = projects.rules(home, request.project, clock).budget.of_project()
+    parked = [one["id"] for one in live if (one.get("hold") or {}).get("reason") == "budget"]
+    if (limit or parked) and not request.force:
+        why = f"{limit} of its budget is used up" if limit else f"{', '.join(parked)} is parked by its budget"
+        raise Refused(f"project '{request.project.id}' takes no new session: {why}; see: ao-cost --help")
     workers = [one for one in live if one.get("role") == "worker"]
     most = setting(request.project, "max_sessions")
     for other in workers:

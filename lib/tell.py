@@ -29,6 +29,9 @@ HEADLINES = {
     "agent-stuck": "the agent seems stuck: it is its turn and nothing moves; see: ao-attach {id}",
     "agent-needs-input": "the agent asks: {question}; answer: ao-send {id} --answer TEXT",
     "agent-exited": "the agent ended{code} before its work was done; bring it back: ao-restore {id}",
+    "budget-warning": "{spent} USD are spent, and the budget of the session is nearly used up",
+    "budget-exceeded": "the session is parked: {spent} USD are spent and its budget is used up; "
+    "let it go on: ao-cost {id} --raise USD, or end it: ao-kill {id}",
     "message-waiting": "a message to the agent was not confirmed; see: ao-status --why {id}",
 }
 LONGEST = 1500  # characters of what the agent would have been told that a person is told
@@ -79,6 +82,7 @@ def headline(session: Session, key: str) -> str:
         number=pr.get("number"),
         base=pr.get("base_branch"),
         checks=", ".join(pr.get("failing_check_names") or ()),
+        spent=f"{(session.get('cost') or {}).get('cost_usd') or 0:.2f}",
         question=session.get("question") or "something",
         code="" if code is None else f" with exit code {code}",
     )

@@ -41,6 +41,12 @@ def _facts(session: Session, clock: Clock) -> list[str]:
         )
     if session.get("question"):
         found.append(f"it asks: {session['question']}")
+    if session.get("trouble"):
+        found.append(f"it is blocked by: {session['trouble']}")
+    hold = session.get("hold")
+    if hold:
+        until = f" until {hold['until']}" if hold.get("until") else ""
+        found.append(f"parked: {hold['reason']}{until}" + (f" ({hold['limit']})" if hold.get("limit") else ""))
     if session.get("is_lost") and not session.get("outcome"):
         found.append(f"lost with all other terminals; bring it back: ao-restore {session['id']}")
     pull = session.get("pr")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from lib import conditions, sessions
+from lib.budgets import Budget
 from lib.clock import Clock, iso
 
 START = 1_800_000_000.0
 MERGE = {"require_review": True, "require_checks": True, "settle": "30s"}
 GREEN = [{"name": "test", "status": "passed"}]
+BUDGET = Budget({"session_usd": 10.0, "day_usd": None, "month_usd": None, "warn_at": 0.8})
 RED = [{"name": "test", "status": "failed"}]
 RUNNING = [{"name": "test", "status": "running"}]
 
@@ -62,7 +64,7 @@ def ready_pull(**fields: Any) -> dict[str, Any]:
 
 def evaluate(record: dict[str, Any], seconds: float = 0.0, **reactions: Any) -> dict[str, Any]:
     """The record's open conditions after an evaluation so many seconds after START."""
-    conditions.evaluate(record, conditions.Rules(reactions, MERGE), at(seconds))
+    conditions.evaluate(record, conditions.Rules(reactions, MERGE, BUDGET), at(seconds))
     found: dict[str, Any] = record["conditions"]
     return found
 

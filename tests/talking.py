@@ -92,7 +92,7 @@ def logged_events(home: str, *types: str) -> list[dict[str, Any]]:
 def change(home: str, id: str = "shop-1", seconds: float = 0.0, **facts: Any) -> dict[str, Any]:
     """Record facts as a look does, with all that follows from them."""
     session = sessions.find(home, id)
-    rules = projects.rules(projects.Settings().project(session))
+    rules = projects.rules(home, projects.Settings().project(session), clock(seconds))
 
     def fold(fresh: dict[str, Any]) -> None:
         fresh.update(facts)

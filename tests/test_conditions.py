@@ -55,6 +55,9 @@ OPENS = {  # facts -> the one condition that they open
     "a message that is lost": ({"inbox": lost()}, "message-waiting"),
     "a lost one that a condition answers for": ({"inbox": lost(**{"from": "ci-failed"})}, None),
     "a message that is late": ({"inbox": lost(state="queued", is_late=True)}, "message-waiting"),
+    "most of its budget is used": ({"cost": {"cost_usd": 8.0}}, "budget-warning"),
+    "its budget is used up": ({"cost": {"cost_usd": 10.0}}, "budget-exceeded"),
+    "its budget was raised": ({"cost": {"cost_usd": 10.0}, "budget_raised": 5.0}, None),
     "a message on its way": ({"inbox": lost(state="sending")}, None),
 }
 

@@ -77,6 +77,8 @@ def test_the_default_reactions_are_those_that_are_documented(write):
         "agent-needs-input": "urgent",
         "agent-exited": "urgent",
         "message-waiting": "urgent",
+        "budget-warning": "warning",
+        "budget-exceeded": "urgent",
         "cannot-look": "warning",
         "all-complete": "info",
     }

@@ -22,7 +22,21 @@ TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "proc", "threads", "paths", "store", "cache", "plugins", "kinds", "config", "git"),
     *("render", "cli", "launcher"),
-    *("ready", "status", "overview", "conditions", "due", "why", "events", "sessions", "effects", "prompts"),
+    *(
+        "budgets",
+        "costs",
+        "transcripts",
+        "ready",
+        "status",
+        "overview",
+        "conditions",
+        "due",
+        "why",
+        "events",
+        "sessions",
+        "effects",
+        "prompts",
+    ),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here"),
 )

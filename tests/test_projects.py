@@ -23,7 +23,7 @@ def one(number, **fields):
 
 
 def look(home, members, seconds=0.0, problems=()):
-    projects.evaluate(home, members, list(problems), at(seconds))
+    projects.evaluate(home, members, list(problems), {}, at(seconds))
     return sorted((store.read(paths.project(home, "app")) or {}).get("conditions") or {})
 
 
@@ -85,7 +85,7 @@ def test_a_person_hears_when_nothing_can_be_learned_for_a_quarter_of_an_hour(hom
 
 def test_hours_in_which_nobody_looked_are_not_unknown(home):
     members = [one(1, pr_unknown_since=ago(0))]
-    projects.evaluate(home, members, [], Clock(START + 9000, ((START + 5, START + 9000),)))
+    projects.evaluate(home, members, [], {}, Clock(START + 9000, ((START + 5, START + 9000),)))
     assert store.read(paths.project(home, "app"))["conditions"] == {}
 
 

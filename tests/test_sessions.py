@@ -242,7 +242,7 @@ def test_a_damaged_project_file_is_set_aside_and_ids_go_on(home):
     os.makedirs(os.path.dirname(path))
     break_file(path, "next_number: 2\n")
     for _ in range(2):
-        projects.evaluate(home, [record], [], NOW)
+        projects.evaluate(home, [record], [], {}, NOW)
     assert len([event for event in events.read(home) if event["type"] == "tick_error"]) == 1
     assert list(store.read(path)["conditions"]) == ["all-complete"]
     assert len([name for name in os.listdir(os.path.dirname(path)) if "damaged" in name]) == 1

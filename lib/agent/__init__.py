@@ -23,6 +23,18 @@ class Reading(NamedTuple):
 
     activity: str | None  # active, ready, waiting_input, blocked; None when the screen does not tell
     question: str = ""  # the text of the dialog that waits for a person
+    is_sure: bool = False  # a screen at rest means that nothing runs, however silent
+
+
+class Story(NamedTuple):
+    """What an agent's own records say about it: its transcript, where it writes one."""
+
+    activity: str | None = None  # active, ready, waiting_input, blocked; None when they do not tell
+    since: float = 0.0  # since when, in seconds since the epoch
+    text: str = ""  # what it asks, or what blocks it
+    until: float = 0.0  # when the usage limit that it has reached ends, in seconds since the epoch; 0 without one
+    days: Mapping[str, Mapping[str, Mapping[str, int]]] = {}  # all that it has spent; see costs
+    last_id: str = ""  # of the message that was counted last
 
 
 class Agent(Protocol):
@@ -34,6 +46,13 @@ class Agent(Protocol):
 
     # How to start again in the same conversation, None when this agent cannot.
     def resume(self, project: Project, session: Session) -> Launch | None: ...
+
+    # What its own records say. `state` is kept between two looks ({} at first) and changed in place, so that only what
+    # was appended is read; see transcripts.
+    def recall(self, project: Project, session: Session, state: dict[str, Any]) -> Story: ...
+
+    # The key that interrupts its turn, by its tmux name; "" when there is none that is safe to press.
+    def interrupt(self) -> str: ...
 
     # What the visible screen says. Pure.
     def read(self, project: Project, screen: str) -> Reading: ...

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lib import config, launcher
-from lib.agent import Launch, Reading, Session
+from lib.agent import Launch, Reading, Session, Story
 from lib.errors import AoError
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 
 def resume(project: Project, session: Session) -> Launch | None:
     return None  # nothing is known of its conversations
+
+
+def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
+    return Story()  # nothing is known of its records
+
+
+def interrupt() -> str:
+    return ""  # a key may mean anything to it
 
 
 def program(project: Project) -> str | None:

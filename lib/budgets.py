@@ -1,0 +1,49 @@
+"""Whether a session may spend more: what its project's `budget` allows, and what a person has added to it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Session = Mapping[str, Any]
+SESSION = "session_usd"
+PERIODS = {"day_usd": 10, "month_usd": 7}  # limits of a whole project -> how much of an ISO date names their period
+
+
+class Budget(NamedTuple):
+    """What a project may spend, and what it has spent."""
+
+    limits: Mapping[str, Any] = {}  # the setting `budget`
+    spent: Mapping[str, float] = {}  # USD of the whole project by UTC day: `2026-01-31`
+    raised: Mapping[str, float] = {}  # USD that a person has added, by day or month
+    today: str = ""
+
+    def exceeded(self, session: Session) -> str:
+        """The limit that keeps a session from going on, "" when none does."""
+        return self._first(session, 1.0)
+
+    def near(self, session: Session) -> str:
+        """The limit of which more than `warn_at` is used, "" when there is none."""
+        return self._first(session, self.warn_at)
+
+    @property
+    def warn_at(self) -> float:
+        return float(self.limits.get("warn_at") or 1.0)
+
+    def of_project(self, part: float = 1.0) -> str:
+        """The limit of the whole project of which that part is used, "" when there is none."""
+        return next((name for name in PERIODS if self._is_used(name, part)), "")
+
+    def _first(self, session: Session, part: float) -> str:
+        limit = self.limits.get(SESSION)
+        used = float((session.get("cost") or {}).get("cost_usd") or 0.0)
+        if limit is not None and used >= part * (limit + float(session.get("budget_raised") or 0.0)):
+            return SESSION
+        return self.of_project(part)
+
+    def _is_used(self, name: str, part: float) -> bool:
+        limit, period = self.limits.get(name), self.today[: PERIODS[name]]
+        if limit is None:
+            return False
+        used = sum(usd for day, usd in self.spent.items() if day.startswith(period))
+        return used >= part * (float(limit) + self.raised.get(period, 0.0))

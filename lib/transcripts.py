@@ -1,0 +1,63 @@
+"""What agents write down about their own work, read as it grows: of a file only the lines that were appended.
+
+Where each file was read up to is kept in the cache together with what was learned (`state`, plain values). A lost cache
+is read anew from the beginning of the transcripts and ends in the same state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+State = dict[str, Any]
+
+MOST = 64 << 20  # bytes of one file that are read at once; the rest is read by the next looks
+IDS_KEPT = 100  # of messages that were counted already
+
+
+def appended(state: State, path: str) -> Iterator[bytes]:
+    """The whole lines that a file has got since it was read last; one that was replaced or cut short from its start.
+
+    `state["files"]` keeps `{path: [inode, offset]}`; the offset moves on when all lines have been taken.
+    """
+    places: dict[str, list[int]] = state.setdefault("files", {})
+    try:
+        found = os.stat(path)
+        inode, offset = places.get(path) or (found.st_ino, 0)
+        if inode != found.st_ino or found.st_size < offset:
+            offset = 0
+        if found.st_size == offset:
+            return
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read(MOST)
+    except OSError:
+        return  # not there yet, or no more
+    end = data.rfind(b"\n") + 1
+    yield from data[:end].split(b"\n")[:-1]
+    places[path] = [found.st_ino, offset + end]
+
+
+def is_new(state: State, id: str) -> bool:
+    """Whether a message was not counted before; from now on it was. Agents write one message in several lines."""
+    known: dict[str, None] = state.setdefault("ids", {})
+    if id in known:
+        return False
+    known[id] = None
+    if len(known) > 2 * IDS_KEPT:
+        state["ids"] = dict.fromkeys(list(known)[-IDS_KEPT:])
+    return True
+
+
+def tail(path: str, most: int = 1 << 18) -> list[bytes]:
+    """The last whole lines of a file, of at most so many bytes."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - most))
+            data = file.read(most)
+    except OSError:
+        return []
+    lines = data.split(b"\n")
+    return lines[1 if size > most else 0 : -1]
