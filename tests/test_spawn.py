@@ -214,7 +214,7 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
     assert world.traces() == before
     assert locks_held(world) == []
@@ -242,6 +242,14 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
         assert {**world.traces(), "records": []} == before
         world.look(2)
         assert world.spawn()["branch"] == "feat/work"
+
+
+def test_a_spawn_that_was_killed_does_not_stand_in_the_way_of_the_next_one(world):
+    """F38: without a tick in between."""
+    world.issue(1, "Fix it")
+    process(world, "1", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
+    assert world.spawn("1")["branch"] == "fix/1-fix-it"
+    assert [one["status"] for one in world.records()] == ["errored", "spawning"]
 
 
 def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
