@@ -489,7 +489,10 @@ def test_what_a_killed_command_began_is_finished_by_the_next_run(world, script, 
         assert not os.path.exists(path) and world.git("show", f"{backups(world)[0]}:draft") == "x"
 
 
-@pytest.mark.parametrize("point", ["claim.branch:before", "claim.branch:after", "claim.pull:before", "claim.pull:after"])
+POINTS = ("claim.branch:before", "claim.branch:after", "claim.pull:before", "claim.pull:after")
+
+
+@pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("again", [True, False])
 def test_a_claim_that_was_cut_off_is_finished_and_its_agent_told_once(world, abandoned, point, again):
     """F23"""
