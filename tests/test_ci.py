@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_is_run_again_and_its_checkout_removed(tmp_path):
     assert _leftovers(world) == ([], 2)
 
 
-@pytest.mark.parametrize("point", ["ci.run:inside" + number for number in ("", "8", "16")])
+@pytest.mark.parametrize("point", ["ci.run:inside" + number for number in ("", "9", "17", "18", "19")])
 def test_a_run_that_was_killed_anywhere_is_wanted_again_or_has_left_no_checkout(tmp_path, point, monkeypatch):
     world, session = _started(tmp_path, "true", "true")
     look(world, session)
