@@ -489,3 +489,12 @@ def test_an_exact_id_wins_over_a_longer_one(world):
     assert world.record("shop-1")["id"] == "shop-1"
     with pytest.raises(sessions.AoError, match="can mean several"):
         world.record("shop-")
+
+
+def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
+    """Python does not know its own path then, and git, tmux and the agent's terminal are started through it."""
+    living.configure(world, ["/bin/cat"])
+    argv = ["env", "-i", f"AO_HOME={world.home}", os.path.join(scripts.BIN, "ao"), "spawn", "--task", "x"]
+    done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
