@@ -169,7 +169,7 @@ def test_a_dialog_is_seen_and_answered_by_a_person_only(home):
     """F3"""
     shop, log = project(**SCRIPTED), agent(home, "app-1", "--dialog")
     reading = command.read(shop, tmux.screen(home, "app-1"))
-    assert reading == ("waiting_input", DIALOG)
+    assert (reading.activity, reading.question) == ("waiting_input", DIALOG)
     assert command.obstacle(shop, tmux.screen(home, "app-1")) == "a question is open"
     tmux.press(home, "app-1", "y")
     until(lambda: command.read(shop, tmux.screen(home, "app-1")).activity == "ready", "the prompt")
