@@ -164,7 +164,11 @@ def _obstacle(line: Line, found: Message) -> str:
     if _person(line.pane):
         return _person(line.pane)
     screen = line.screen()
-    if found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input":
+    reading = line.agent.read(line.project, screen)
+    if reading.key:
+        line.press(reading.key)
+        return "a notice was open and had to be closed first"
+    if found.get("answer") and reading.activity == "waiting_input":
         return ""
     is_task = found["from"] == "ao" and found["id"] == line.session["inbox"][0]["id"]
     return str(line.agent.obstacle(line.project, screen, is_task or bool(found.get("answer"))))

@@ -19,8 +19,10 @@ GONE_LOOKS = 2  # definite looks in a row that a terminal must be missing from
 LATE = 600.0  # seconds after which a person is told of a message that was not delivered
 STATES = ("active", "ready", "idle", "waiting_input", "blocked")
 AT_REST = ("ready", "idle")
+URGENT = ("waiting_input", "blocked")  # a screen that shows this is right, whatever else was told
 RESTED_FOR = 60.0  # seconds that a screen must be at rest before a hook or a transcript that says `active` is too old
-GO_ON = {  # what an agent is told when the hold of that reason is over
+GO_ON = {  # what an agent is told when the hold of that reason is over, or its conversation was cut off in a turn
+    "restore": "You were interrupted. Go on with your work where you stopped.",
     "usage-limit": "The usage limit is over. Go on with your work where you stopped.",
     "budget": "You may go on: the budget was raised. Continue where you stopped.",
 }
@@ -127,13 +129,15 @@ def _fold_story(record: Session, story: Story | None, clock: Clock) -> None:
         record["cost"] = cost
     tells = {"state": story.activity, "at": iso(story.since), "text": story.text} if story.activity else None
     _set(record, "story", tells)
+    if story.session_id and (record.get("agent_config") or {}).get("session_id") != story.session_id:
+        record["agent_config"] = {**(record.get("agent_config") or {}), "session_id": story.session_id}
 
 
 def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
     """What the agent does: by its hooks or its transcript, whichever is newer, else by its screen.
 
-    A dialog on the screen counts before both, for they may not tell of it, and so does a screen that surely has been at
-    rest for a while: after an interruption neither of them tells that the turn is over.
+    A dialog or trouble on the screen counts before both, for they may not tell of it, and so does a screen that surely
+    has been at rest for a while: after an interruption neither of them tells that the turn is over.
     """
     if record["runtime_state"] != "alive":
         return
@@ -141,11 +145,12 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
         _look_at_screen(record, seen.reading, clock)
     screen, told, source = record.get("screen") or {}, *_newest(record)
     if told and told["state"] == "waiting_input":
-        if _was_answered(record, told) or (told.get("rested") and screen.get("activity") == "active"):
+        shows_none = seen.reading is not None and seen.reading.is_sure and seen.reading.activity != "waiting_input"
+        if shows_none or _was_answered(record, told) or (told.get("rested") and screen.get("activity") == "active"):
             told = record["report"] = None
         elif screen.get("activity") in AT_REST and source == "report":
             told["rested"] = True  # it may ask in the middle of its turn; when it works after a rest, it was answered
-    if screen.get("activity") == "waiting_input" or not told or _has_come_to_rest(screen, told, clock):
+    if screen.get("activity") in URGENT or not told or _has_come_to_rest(screen, told, clock):
         activity, since, source, text = screen.get("activity"), clock.iso, "screen", screen.get("question")
     else:
         activity, since, text = told["state"], told["at"], told["text"]
@@ -161,7 +166,8 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
 
 def _look_at_screen(record: Session, reading: Reading, clock: Clock) -> None:
     before = record.get("screen")
-    now = {"activity": reading.activity, "question": reading.question or None, "is_sure": reading.is_sure}
+    text = reading.question or reading.trouble or None
+    now = {"activity": reading.activity, "question": text, "is_sure": reading.is_sure}
     if before is None or now != {name: before.get(name) for name in now}:
         record["screen"] = {**now, "since": clock.iso}
 

@@ -102,6 +102,17 @@ def moved_away(path: str) -> list[str]:
     return glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*"))
 
 
+def exclude(folder: str, patterns: Sequence[str]) -> None:
+    """Keep files out of the commits of a repository and all its worktrees, without a change to what is tracked."""
+    path = os.path.join(common_dir(folder), "info", "exclude")
+    known = (_text(path) or "").splitlines()
+    new = [pattern for pattern in patterns if pattern not in known]
+    if new:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("".join(f"\n{pattern}\n" for pattern in new))
+
+
 def branches(folder: str) -> dict[str, str]:
     """The SHA of the tip of every local branch, in one call."""
     lines = out(folder, "for-each-ref", "--format=%(objectname) %(refname)", HEADS).splitlines()

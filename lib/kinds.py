@@ -121,6 +121,8 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "busy": _pattern,
     "question": _pattern,
     "model": _line,
+    "permissions": _one_of("permissionless", "default", "auto-edit", "suggest"),
+    "system_prompt": _text,
     "rules_file": _line,
     "symlinks": _inside,
     "name": lambda value: _line(value) and "must be one line of text",

@@ -12,7 +12,22 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lib import config, deliver, effects, git, launch, merge, paths, plugins, projects, prompts, sessions, spawn, status
+from lib import (
+    config,
+    deliver,
+    effects,
+    facts,
+    git,
+    launch,
+    merge,
+    paths,
+    plugins,
+    projects,
+    prompts,
+    sessions,
+    spawn,
+    status,
+)
 from lib.clock import Clock
 from lib.conditions import KEYS
 from lib.config import Project
@@ -279,21 +294,34 @@ def _start_again(home: str, project: Project, record: Session, workspace: str | 
     if record["runtime_handle"] in plugins.load("runtime", record["runtime"]).look(home):
         raise AoError(f"cannot restore '{record['id']}': its agent runs; see: ao-attach {record['id']}")
     record["workspace_path"] = _workspace_for(home, project, record, workspace)
-    resumed = plugins.load("agent", record["agent"]).resume(project, record)
+    agent = plugins.load("agent", record["agent"])
+    resumed = agent.resume(project, record)
     text = None if resumed else _what_it_knew(home, project, record)
     messages = spawn.equip(home, project, record, resumed, text, clock)
+    has = agent.received(project, record, _typed(record), None) if resumed else {}
+    if resumed and (record.get("story") or {}).get("state") == "active" and False not in has.values():
+        messages = [deliver.message(facts.GO_ON["restore"], "ao", clock)]
 
     def begin(fresh: Session) -> list[dict[str, Any]]:
         """A task that an earlier life was not given any more would be one too many, and is no lost message."""
         missed = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] != "confirmed"]
+        for one in fresh["inbox"]:
+            if has.get(one["id"]) is not None:
+                one.update(state="confirmed" if has[one["id"]] else "queued", waiting_for=None)
         fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in missed]
         fresh.update(NEW_LIFE, workspace_path=record["workspace_path"], restored_at=clock.iso)
+        fresh["agent_config"] = record["agent_config"]
         return [{"type": "session_restored", "status": "spawning"}]
 
     sessions.update(home, record, begin, clock)
     with effects.effect("restore.pane"):
         launch.start(home, record)
     return sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
+
+
+def _typed(record: Session) -> list[str]:
+    """The messages that its agent had, or may have had, when it ended."""
+    return [one["id"] for one in record["inbox"] if one["state"] not in ("queued", "failed") and not one["answer"]]
 
 
 def _workspace_for(home: str, project: Project, record: Session, given: str | None) -> str:

@@ -161,13 +161,15 @@ def equip(
 ) -> list[deliver.Message]:
     """Write the launcher's file for an agent that goes on as `resumed` or starts with `text`.
 
-    Returns the messages that are to be delivered to it: [] when it starts with its text.
+    Returns the messages that are to be delivered to it: [] when it starts with its text. `record` learns where it
+    keeps its own records; the caller saves that.
     """
     agent = plugins.load("agent", record["agent"])
     agent.prepare(project, record)
     words = launch.shortened(home, record, text, "task") if text else None
     found = resumed or agent.launch(project, record, words)
     launch.prepare(home, project, record, found)
+    record["agent_config"] = {**record["agent_config"], "records": found.records or None}
     return [] if found.has_prompt or not text else [deliver.message(text, "ao", clock)]
 
 
@@ -283,8 +285,8 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
     messages = equip(home, project, record, None, _prompt(request, record), clock)
     if request.pull:
         plugins.load("scm", setting(project, "scm")).take_over(home, project, record, request.pull["number"])
-    if messages:
-        sessions.update(home, record, lambda fresh: fresh["inbox"].extend(messages), clock)
+    known = record["agent_config"]
+    sessions.update(home, record, lambda new: new.update(agent_config=known, inbox=new["inbox"] + messages), clock)
     with effects.effect("spawn.pane"):
         launch.start(home, record)
     with effects.effect("spawn.inbox"):

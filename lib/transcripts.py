@@ -7,7 +7,7 @@ is read anew from the beginning of the transcripts and ends in the same state.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 State = dict[str, Any]
@@ -39,15 +39,17 @@ def appended(state: State, path: str) -> Iterator[bytes]:
     places[path] = [found.st_ino, offset + end]
 
 
-def is_new(state: State, id: str) -> bool:
-    """Whether a message was not counted before; from now on it was. Agents write one message in several lines."""
-    known: dict[str, None] = state.setdefault("ids", {})
-    if id in known:
-        return False
-    known[id] = None
+def news(state: State, id: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """What a message counts beyond what it was counted for before.
+
+    Agents write one message in several lines, each with the usage of the whole, or with what is known of it so far.
+    """
+    known: dict[str, list[int]] = state.setdefault("ids", {})
+    before = known.get(id) or [0] * len(counts)
+    known[id] = [max(pair) for pair in zip(before, counts.values(), strict=True)]
     if len(known) > 2 * IDS_KEPT:
-        state["ids"] = dict.fromkeys(list(known)[-IDS_KEPT:])
-    return True
+        state["ids"] = dict(list(known.items())[-IDS_KEPT:])
+    return {name: max(0, count - old) for (name, count), old in zip(counts.items(), before, strict=True)}
 
 
 def tail(path: str, most: int = 1 << 18) -> list[bytes]:

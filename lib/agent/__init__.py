@@ -16,6 +16,7 @@ class Launch(NamedTuple):
     argv: list[str]
     environment: dict[str, str]  # beside what every agent gets (AO_SESSION_ID, PATH, …)
     has_prompt: bool  # the prompt is in argv; otherwise it is delivered as the first message
+    records: str = ""  # the folder in which it writes its own records, by the environment of this start
 
 
 class Reading(NamedTuple):
@@ -23,7 +24,9 @@ class Reading(NamedTuple):
 
     activity: str | None  # active, ready, waiting_input, blocked; None when the screen does not tell
     question: str = ""  # the text of the dialog that waits for a person
-    is_sure: bool = False  # a screen at rest means that nothing runs, however silent
+    is_sure: bool = False  # it shows whatever there is: at rest nothing runs, and without a dialog none is open
+    trouble: str = ""  # what it is blocked by
+    key: str = ""  # closes a notice that asks nothing, but takes what is typed; by its tmux name
 
 
 class Story(NamedTuple):
@@ -35,6 +38,7 @@ class Story(NamedTuple):
     until: float = 0.0  # when the usage limit that it has reached ends, in seconds since the epoch; 0 without one
     days: Mapping[str, Mapping[str, Mapping[str, int]]] = {}  # all that it has spent; see costs
     last_id: str = ""  # of the message that was counted last
+    session_id: str = ""  # its own name for the conversation
 
 
 class Agent(Protocol):
@@ -68,7 +72,8 @@ class Agent(Protocol):
     def fit(self, text: str) -> str: ...
 
     # For each message id whether the agent has it: True, False (it certainly does not), None (cannot be known).
-    # history is the terminal's scrollback, None when it could not be read.
+    # history is the terminal's scrollback, None when it could not be read. Of an agent that has ended: what it will
+    # know when it is resumed.
     def received(
         self, project: Project, session: Session, ids: Sequence[str], history: str | None
     ) -> dict[str, bool | None]: ...

@@ -1,0 +1,398 @@
+"""Claude Code, the program `claude`; what is said here of its files, screens and hooks was seen of version 2.1.197.
+
+A conversation is a transcript, `projects/<working folder with - for whatever is no letter or digit>/<id>.jsonl` in its
+own folder (CLAUDE_CONFIG_DIR, else ~/.claude), and `<id>/subagents/*.jsonl` beside it. A session's worktree is its
+alone, so every transcript of that folder that is younger than the session belongs to it, also after a resume, a /clear
+or a fork by a person. The title of the terminal is switched off: the program asks the model for one, and what that
+costs is in no transcript.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import glob
+import json
+import os
+import re
+import shlex
+import time
+import uuid
+import zoneinfo
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lib import ROOT, clock, config, costs, git, transcripts
+from lib.agent import Launch, Reading, Session, Story
+from lib.errors import AoError
+
+if TYPE_CHECKING:
+    from lib.config import Project
+
+PERMISSIONS = {
+    "permissionless": ["--dangerously-skip-permissions"],
+    "default": ["--permission-mode", "default"],
+    "auto-edit": ["--permission-mode", "acceptEdits"],
+    "suggest": ["--permission-mode", "plan"],
+}
+HOOKS = {  # each starts a process in the middle of the agent's work: only what its transcript tells late or not at all
+    "UserPromptSubmit": "report active",
+    "PermissionRequest": "report waiting_input",
+    "Stop": "report ready",
+}
+EXCLUDES = ("/.claude/settings.local.json",)  # what a person allows for good in a dialog; never to be committed
+START = {  # dialogs at the start, which keep the task from the agent -> how to be spared them
+    r"Is this a project you created or one you trust": "agent_config.trust: true accepts this for the repository",
+    r"Do you want to use this API key": "answer once, or log in with: claude /login",
+    r"running in Bypass Permissions mode": "answer once, or set agent_config.permissions",
+    r"Choose the text style|Select login method": "start claude once by hand, and log in",
+}
+LIMIT = re.compile(r"What do you want to do\?\n.*Stop and wait for limit to reset", re.S)
+MENU = re.compile(r"^\s*❯ \d+\. ")
+RULE = re.compile(r"^─{20,}")
+BUSY = re.compile(r"^[·✢✳✶✻✽*] \S.*…|^ .*\besc to interrupt\b")
+RETRYING = re.compile(r"^[·✢✳✶✻✽*] (.*\bRetrying in\b.*)")
+PLACEHOLDER = re.compile(r'Press up to edit queued messages|Try ".*"$')
+NEAR = 8  # lines above the input box that tell what happens now
+RESETS = re.compile(
+    r"resets (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+), (?:(?P<year>\d{4}), )?)?"
+    r"(?P<hour>\d+)(?::(?P<minute>\d\d))?(?P<half>am|pm) \((?P<zone>[^)]+)\)"
+)
+SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
+INTERRUPTED = "[Request interrupted by user"
+BY_HAND = ("<local-command", "<command-name>")  # what a person did with the program, and no turn
+LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
+LONGEST_QUESTION = 1500
+LOCK_STALE = 10.0  # seconds after which the program takes the lock of its settings for left behind
+
+
+def prepare(project: Project, session: Session) -> None:
+    """Keep the program's local settings out of commits; accept the repository, where that is configured."""
+    git.exclude(session["workspace_path"], EXCLUDES)
+    if config.setting(project, "agent_config.trust"):
+        _trust(project.path)
+
+
+def launch(project: Project, session: Session, prompt: str | None) -> Launch:
+    words = ["--session-id", _new_id(session), *_flags(project, session)]
+    return _launch(project, [*words, "--", prompt] if prompt else words)
+
+
+def resume(project: Project, session: Session) -> Launch | None:
+    """In the conversation that was written to last; None when there is none in this worktree any more."""
+    found = [path for path in _conversations(session) if _has_begun(path)]
+    if not found:
+        return None
+    return _launch(project, ["--resume", _name(max(found, key=os.path.getmtime)), *_flags(project, session)])
+
+
+def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
+    born = session["created_at"]
+    for path in _conversations(session):
+        copied = _ids(known) if path not in (known := state.get("files") or {}) else set()
+        for line in transcripts.appended(state, path):
+            _take(state, line, born, copied, _name(path))
+        for other in glob.glob(glob.escape(path.removesuffix(".jsonl")) + "/subagents/*.jsonl"):
+            for line in transcripts.appended(state, other):
+                _take(state, line, born, copied)
+    tells = state.get("tells") or {}
+    return Story(
+        tells.get("activity"),
+        clock.parse(tells.get("since")) or 0.0,
+        tells.get("text", ""),
+        tells.get("until", 0.0),
+        state.get("days") or {},
+        state.get("last_id", ""),
+        state.get("session_id", ""),
+    )
+
+
+def interrupt() -> str:
+    return "Escape"
+
+
+def read(project: Project, screen: str) -> Reading:
+    """Where its input box is, it works or rests; where there is none, a dialog is open or it is just starting."""
+    lines = screen.rstrip().split("\n")
+    box = _box(lines)
+    if box is None:
+        question = _dialog(lines)
+        if LIMIT.search(question):
+            return Reading("blocked", trouble="its usage limit is reached", is_sure=True, key="Escape")
+        return Reading("waiting_input", question, is_sure=True) if question else Reading(None)
+    around = [line for line in (*lines[max(0, box.start - NEAR) : box.start], *lines[box.stop :]) if line.strip()]
+    if any(RETRYING.match(line) for line in around):
+        return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
+    return Reading("active" if any(BUSY.match(line) for line in around) else "ready", is_sure=True)
+
+
+def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
+    """Whatever is typed while it works is queued by the program itself."""
+    if has_draft(project, screen):
+        return "its input box holds text"
+    if _box(screen.rstrip().split("\n")) is not None:
+        return ""
+    return "a question is open" if read(project, screen).activity else "it shows no input box"
+
+
+def has_draft(project: Project, screen: str) -> bool:
+    lines = screen.rstrip().split("\n")
+    box = _box(lines)
+    text = "\n".join(lines[box.start : box.stop]).strip().removeprefix("❯").strip() if box else ""
+    return bool(text) and not PLACEHOLDER.match(text)
+
+
+def fit(text: str) -> str:
+    """A message that begins with `!` would be run as a command line, one with `/` as a command of the program."""
+    return " " + text if text.startswith(("!", "/")) else text
+
+
+def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
+    """What it was sent, and what it has queued as long as it runs: that queue goes with it."""
+    runs, answers = session.get("runtime_state") == "alive", dict[str, bool | None]()
+    marks = {id: f"(ao message {id})" for id in ids}
+    for path in _conversations(session):
+        for line in transcripts.tail(path, LOOK_BACK):
+            found = [id for id, mark in marks.items() if mark.encode() in line]
+            entry = _parsed(line) if found else {}
+            is_queued = entry.get("type") == "queue-operation" and entry.get("operation") == "enqueue"
+            if entry.get("type") == "user" or _queued(entry) or (is_queued and runs):
+                answers |= dict.fromkeys((id for id in found if marks[id] in _said(entry)), True)
+    for id in ids:
+        if id not in answers:
+            answers[id] = None if runs and (history is None or id in history) else False
+    return answers
+
+
+def program(project: Project) -> str | None:
+    return "claude"
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+
+
+def _launch(project: Project, words: list[str]) -> Launch:
+    environment = {"CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1"}
+    if os.geteuid() == 0:
+        environment["IS_SANDBOX"] = "1"  # else it refuses to skip permissions as root
+    return Launch(["claude", *words], environment, "--" in words, _home())
+
+
+def _flags(project: Project, session: Session) -> list[str]:
+    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
+    prompt = config.setting(project, "agent_config.system_prompt")
+    return [
+        *PERMISSIONS[config.setting(project, "agent_config.permissions")],
+        *(["--model", model] if model else []),
+        *(["--append-system-prompt", prompt] if prompt else []),
+        *("--settings", json.dumps(_settings())),
+    ]
+
+
+def _settings() -> dict[str, Any]:
+    """Settings for this start only. That nobody need be asked about skipping permissions was said in ao.yaml."""
+    hook = shlex.quote(os.path.join(ROOT, "bin", "ao-hook"))
+    hooks = {event: [{"hooks": [{"type": "command", "command": f"{hook} {words}"}]}] for event, words in HOOKS.items()}
+    return {"skipDangerousModePermissionPrompt": True, "hooks": hooks}
+
+
+def _new_id(session: Session) -> str:
+    """An id that no conversation of this worktree has: a start with a used one is refused."""
+    names = (f"{session['project_id']}/{session['id']}/{session['created_at']}/{number}" for number in range(10_000))
+    taken = {_name(path) for path in _conversations(session)}
+    ids = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in names)
+    return next(id for id in ids if id not in taken)
+
+
+def _home() -> str:
+    return os.path.expanduser(os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude")
+
+
+def _trust(repository: str) -> None:
+    """Add one entry to the person's own settings of the program, under the lock that the program itself takes."""
+    explicit = os.environ.get("CLAUDE_CONFIG_DIR")
+    path = os.path.join(explicit, ".claude.json") if explicit else os.path.expanduser("~/.claude.json")
+    with _locked(path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                settings = json.load(file)
+        except FileNotFoundError:
+            settings = {}
+        except ValueError as error:
+            raise AoError(f"cannot read '{path}': {error}; see: agent_config.trust") from error
+        entry = settings.setdefault("projects", {}).setdefault(repository, {})
+        if entry.get("hasTrustDialogAccepted"):
+            return
+        entry["hasTrustDialogAccepted"] = True
+        temporary = f"{path}.{os.getpid()}.ao"
+        with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            json.dump(settings, file, indent=2)
+        os.replace(temporary, os.path.realpath(path))
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the lock of a settings file of the program: a folder beside it."""
+    folder, until = os.path.realpath(path) + ".lock", time.monotonic() + LOCK_STALE
+    while True:
+        try:
+            os.mkdir(folder)
+            break
+        except FileExistsError:
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(folder).st_mtime > LOCK_STALE:
+                    os.rmdir(folder)
+        if time.monotonic() > until:
+            raise AoError(f"cannot change '{path}': '{folder}' is held by another program")
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder)
+
+
+# --- transcripts ------------------------------------------------------------------------------------------------------
+
+
+def _conversations(session: Session) -> list[str]:
+    home = (session.get("agent_config") or {}).get("records") or _home()
+    cwd = os.path.realpath(session["workspace_path"])
+    name = re.sub("[^a-zA-Z0-9]", lambda found: "-" * (1 + (found[0] > "\uffff")), cwd)
+    return sorted(glob.glob(os.path.join(glob.escape(os.path.join(home, "projects", name)), "*.jsonl")))
+
+
+def _name(path: str) -> str:
+    return os.path.basename(path).removesuffix(".jsonl")
+
+
+def _has_begun(path: str) -> bool:
+    return any(_parsed(line).get("type") in ("user", "assistant") for line in transcripts.tail(path, LOOK_BACK))
+
+
+def _ids(paths: Iterable[str]) -> set[str]:
+    """The messages of conversations: another one may begin with a copy of them."""
+    lines = (line for path in paths for line in transcripts.appended({}, path))
+    return {str((_parsed(line).get("message") or {}).get("id")) for line in lines}
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _take(state: dict[str, Any], line: bytes, born: str, copied: set[str], conversation: str = "") -> None:
+    """Learn from one line of a conversation, or of a sub-agent: those only cost."""
+    entry = _parsed(line)
+    at, message = entry.get("timestamp") or "", entry.get("message") or {}
+    if at < born:
+        return  # of an earlier session in the same folder, or of no interest
+    if message.get("usage") and message.get("id") and message["id"] not in copied:
+        _count(state, at, message)
+    found = _activity(entry) if conversation and not entry.get("isSidechain") else None
+    before = state.get("tells") or {"at": ""}
+    if found is None or at < before["at"]:
+        return
+    activity, text = found
+    if entry["type"] == "system" and before.get("activity") == "blocked":
+        return  # the end of a turn that failed
+    since = before["since"] if activity == before.get("activity") else at
+    until = _reset(text, at) if entry.get("error") == "rate_limit" else 0.0
+    state["tells"] = {"activity": activity, "at": at, "since": since, "text": text, "until": until}
+    state["session_id"] = conversation
+
+
+def _count(state: dict[str, Any], at: str, message: dict[str, Any]) -> None:
+    usage, model = message["usage"], message.get("model") or ""
+    written = usage.get("cache_creation") or {}
+    counts = {
+        "input_tokens": usage.get("input_tokens") or 0,
+        "output_tokens": usage.get("output_tokens") or 0,
+        "cache_read_tokens": usage.get("cache_read_input_tokens") or 0,
+        "cache_creation_tokens": usage.get("cache_creation_input_tokens") or 0,
+        "cache_creation_1h_tokens": written.get("ephemeral_1h_input_tokens") or 0,
+    }
+    new = transcripts.news(state, message["id"], counts)
+    if any(new.values()) and model != "<synthetic>":
+        costs.add(state.setdefault("days", {}), at[:10], model, new)
+        state["last_id"] = message["id"]
+
+
+def _activity(entry: dict[str, Any]) -> tuple[str, str] | None:
+    """What a line says about the turn, and why; None for one that says nothing about it."""
+    message, text = entry.get("message") or {}, _said(entry)
+    if entry.get("isMeta"):
+        return None
+    if entry["type"] == "user":
+        if text.startswith(BY_HAND):
+            return None
+        return ("ready" if text.startswith(INTERRUPTED) else "active"), ""
+    if entry["type"] == "assistant":
+        if entry.get("isApiErrorMessage"):
+            return "blocked", text
+        if message.get("model") == "<synthetic>":
+            return None
+        return ("active" if message.get("stop_reason") in (None, "tool_use") else "ready"), ""
+    if entry["type"] == "system" and entry.get("subtype") == "turn_duration":
+        return "ready", ""
+    return ("active", "") if _queued(entry) else None
+
+
+def _queued(entry: dict[str, Any]) -> bool:
+    """Whether a message that was queued while it worked is taken up here."""
+    return (entry.get("attachment") or {}).get("type") == "queued_command"
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """The text of a line."""
+    content = (entry.get("message") or {}).get("content") or (entry.get("attachment") or {}).get("prompt")
+    content = content or entry.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(block.get("text") or "") for block in content if isinstance(block, dict))
+
+
+def _reset(text: str, at: str) -> float:
+    """When the usage limit ends that this text tells of, said at that time; 0 when it does not say."""
+    found = RESETS.search(text)
+    if not found:
+        return 0.0
+    try:
+        zone: datetime.tzinfo | None = zoneinfo.ZoneInfo(found["zone"])
+    except (OSError, ValueError):
+        zone = None  # that of this machine, which is where the program took it from
+    now = datetime.datetime.fromtimestamp(clock.parse(at) or 0.0, zone)
+    hour = int(found["hour"]) % 12 + (12 if found["half"] == "pm" else 0)
+    when = now.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+    if found["month"]:
+        month = datetime.datetime.strptime(found["month"], "%b").month
+        when = when.replace(year=int(found["year"] or now.year), month=month, day=int(found["day"]))
+    elif when.timestamp() + SAID_MINUTES < now.timestamp():
+        when += datetime.timedelta(days=1)
+    return when.timestamp() + SAID_MINUTES
+
+
+# --- screens ----------------------------------------------------------------------------------------------------------
+
+
+def _box(lines: list[str]) -> range | None:
+    """The lines of the input box: behind a rule `❯` and the text, up to the next rule."""
+    for place in range(len(lines) - 2, -1, -1):
+        if RULE.match(lines[place]) and lines[place + 1].startswith("❯"):
+            end = next((one for one in range(place + 1, len(lines)) if RULE.match(lines[one])), None)
+            return range(place + 1, end) if end is not None and not MENU.match(lines[place + 1]) else None
+    return None
+
+
+def _dialog(lines: list[str]) -> str:
+    """The text of the dialog that is open, and how to be spared it; "" when there is none."""
+    menu = next((place for place in range(len(lines) - 1, -1, -1) if MENU.match(lines[place])), None)
+    if menu is None:
+        return ""
+    begin = next((place + 1 for place in range(menu, -1, -1) if RULE.match(lines[place])), 0)
+    text = "\n".join(line.strip() for line in lines[begin:] if line.strip() and not RULE.match(line))
+    hints = [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
+    return "\n".join([text[:LONGEST_QUESTION], *hints])
