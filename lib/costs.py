@@ -151,7 +151,7 @@ def grouped(found: Iterable[Row], by: str) -> list[Row]:
 def spent(home: str, month: str) -> dict[str, dict[str, float]]:
     """USD by project and day of a month; through the cache, for a ledger is read at each look."""
     signature, kept = cache.signature(paths.ledger(home, month)), cache.load(home, "spent")
-    if kept.get(month, (None,))[0] != signature:
+    if month not in kept or kept[month][0] != signature:
         found: dict[str, dict[str, float]] = {}
         for row in rows(home, [month]):
             days = found.setdefault(str(row["project"]), {})

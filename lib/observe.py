@@ -54,7 +54,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     watched = [session for session in fleet.records if status.needs_looking(session)]
     problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, looks, tales = projects.Settings(), _Looks(home), _Tales(home, clock)
-    rules = _Rules(home, clock)
+    rules = _Rules(home, clock, problems)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems)
     for session in watched:
@@ -125,11 +125,16 @@ def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clo
     try:
         costs.save(home, [record for record in records if now.get(record["id"]) != known.get(record["id"])])
         cache.save(home, "ledgers", now)
-    except Damaged as error:  # it is set aside, and the next look writes a new one from what the records know
-        for month in costs.months(home):
-            set_aside(paths.ledger(home, month), clock.iso)
-        cache.save(home, "ledgers", {})
-        problems.append({"session_id": None, "project_id": records[0]["project_id"], "message": str(error)})
+    except Damaged:
+        problems += _mend_ledgers(home, records, clock)
+
+
+def _mend_ledgers(home: str, records: Sequence[Session], clock: Clock) -> Problems:
+    """Set aside the ledgers that cannot be read, and write new ones from what the records know."""
+    told = [set_aside(paths.ledger(home, month), clock.iso) for month in costs.months(home)]
+    costs.save(home, records)
+    where = {"session_id": None, "project_id": records[0]["project_id"]}
+    return [{**where, "message": message} for message in told if message]
 
 
 def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems) -> dict[str, dict[str, Pane] | None]:
@@ -250,14 +255,18 @@ def _seconds(text: str) -> float:
 class _Rules:
     """What the conditions of each project depend on, found out once in a look."""
 
-    def __init__(self, home: str, clock: Clock) -> None:
-        self._home, self._clock = home, clock
+    def __init__(self, home: str, clock: Clock, problems: Problems) -> None:
+        self._home, self._clock, self._problems = home, clock, problems
         self._known: dict[tuple[str, str], conditions.Rules] = {}
 
     def __call__(self, project: Project) -> conditions.Rules:
         key = (project.id, project.source)
         if key not in self._known:
-            self._known[key] = projects.rules(self._home, project, self._clock)
+            try:
+                self._known[key] = projects.rules(self._home, project, self._clock)
+            except Unknown:
+                self._problems += _mend_ledgers(self._home, sessions.everything(self._home).records, self._clock)
+                self._known[key] = projects.rules(self._home, project, self._clock)
         return self._known[key]
 
     def budgets(self) -> dict[str, Budget]:
