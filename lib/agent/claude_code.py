@@ -148,15 +148,16 @@ def fit(text: str) -> str:
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
-    """What it was sent, and what it has queued as long as it runs: that queue goes with it."""
-    runs, answers = session.get("runtime_state") == "alive", dict[str, bool | None]()
+    """What it was sent, and what it has queued in this life of it: that queue ends with it."""
+    runs, born = session.get("runtime_state") == "alive", session.get("restored_at") or ""
+    answers = dict[str, bool | None]()
     marks = {id: f"(ao message {id})" for id in ids}
     for path in _conversations(session):
         for line in transcripts.tail(path, LOOK_BACK):
             found = [id for id, mark in marks.items() if mark.encode() in line]
             entry = _parsed(line) if found else {}
-            is_queued = entry.get("type") == "queue-operation" and entry.get("operation") == "enqueue"
-            if entry.get("type") == "user" or _queued(entry) or (is_queued and runs):
+            is_queued = entry.get("operation") == "enqueue" and runs and entry.get("timestamp", "") > born
+            if entry.get("type") == "user" or _queued(entry) or is_queued:
                 answers |= dict.fromkeys((id for id in found if marks[id] in _said(entry)), True)
     for id in ids:
         if id not in answers:

@@ -90,7 +90,7 @@ def test_a_message_that_is_sent_while_it_works_arrives_once_and_byte_for_byte(wo
     mark = world.send(id, LONG)
     world.until(id, is_told, "the message to be confirmed while it works")
     go(world)
-    world.until(id, lambda one: one["activity"] == "ready", "the end of its turn")
+    world.until(id, lambda one: one["activity"] == "ready" and world.heard(mark), "the end of its turn")
     assert world.heard(f"(ao message {mark})") == 1
     assert json.dumps(LONG, ensure_ascii=False)[1:-1] in world.model.bodies[-1]
 
@@ -101,7 +101,7 @@ def test_a_message_is_never_a_command_of_the_program(world, text):
     id = world.spawn("--task", "wait for word")
     world.until(id, lambda one: one["activity"] == "ready", "its first turn to end")
     mark = world.send(id, text)
-    world.until(id, lambda one: is_told(one) and one["activity"] == "ready", "the message")
+    world.until(id, lambda one: is_told(one) and world.heard(mark) and one["activity"] == "ready", "the message")
     assert world.heard(f"{text}\\n\\n(ao message {mark})") == 1
     assert not os.path.exists(os.path.join(world.home, "ran"))
 
@@ -120,8 +120,9 @@ def test_a_dialog_is_left_alone_and_said_and_a_person_answers_it(world):
     assert record["status"] == "needs_input" and record["inbox"][-1]["state"] == "queued"
     assert not os.path.exists(os.path.join(record["workspace_path"], "asked.txt"))
     world.ok("ao-send", id, "--answer", world.client.YES)
-    record = world.until(id, lambda one: is_told(one) and one["activity"] == "ready", "the answer and the message")
+    record = world.until(id, lambda one: is_told(one) and world.heard(mark), "the answer and the message")
     assert os.path.exists(os.path.join(record["workspace_path"], "asked.txt"))
+    record = world.until(id, lambda one: one["activity"] == "ready", "the end of its turn")
     assert record["question"] is None and world.heard(f"(ao message {mark})") == 1
 
 
@@ -138,14 +139,15 @@ def test_a_usage_limit_parks_it_until_its_end_and_it_goes_on_by_itself(world):
     assert record["hold"] and "agent-stuck" not in record["conditions"]
     world.model.on("usage limit is over", Run("touch went-on.txt"), Say("Done."))
     later = until - time.time() + 120
-    record = world.until(id, lambda one: is_told(one) and one["activity"] == "ready", "it to go on", ahead=later)
-    assert record["hold"] is None and os.path.exists(os.path.join(record["workspace_path"], "went-on.txt"))
+    went_on = os.path.join(record["workspace_path"], "went-on.txt")
+    record = world.until(id, lambda one: is_told(one) and os.path.exists(went_on), "it to go on", ahead=later)
+    assert record["hold"] is None and world.heard("usage limit is over") == 1
 
 
 def test_a_killed_agent_comes_back_in_its_conversation_and_gets_what_it_was_sent(world):
     """F40, F43: also what had gone into its own queue and went with it."""
     world.model.on("How to work:", Run(UNTIL_GO), Say("Done."))
-    id = world.spawn("--task", "remember the word heliotrope")
+    id = world.spawn("--task", "begin")
     world.until(id, lambda one: one["activity"] == "active" and world.model.asked, "it to be at work")
     first = world.send(id, "the first message")
     world.until(id, is_told, "the first message in its queue")
@@ -157,11 +159,12 @@ def test_a_killed_agent_comes_back_in_its_conversation_and_gets_what_it_was_sent
     second = world.send(id, "the second message")
     go(world)
     world.ok("ao-restore", id)
-    record = world.until(id, lambda one: is_told(one) and one["activity"] == "ready", "both messages")
+    world.until(id, lambda one: is_told(one) and world.heard(first) and world.heard(second), "both messages")
+    record = world.until(id, lambda one: one["activity"] == "ready", "the end of its turn")
     assert record["agent_config"]["session_id"] == before
     for mark in (first, second):
         assert world.heard(f"(ao message {mark})") == 1
-    assert world.heard("heliotrope") == 1
+    assert world.heard("How to work:") == 1
     assert {name: record["cost"][name] for name in costs.SHOWN} == counted(world)
 
 
