@@ -143,8 +143,11 @@ def has_draft(project: Project, screen: str) -> bool:
 
 
 def fit(text: str) -> str:
-    """A message that begins with `!` would be run as a command line, one with `/` as a command of the program."""
-    return " " + text if text.startswith(("!", "/")) else text
+    """A message that begins with `!` would be run as a command line, one with `/` as a command of the program.
+
+    Blanks in front are no help: they are stripped from what was queued while it worked.
+    """
+    return f"A message:\n{text}" if text.lstrip().startswith(("!", "/")) else text
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:

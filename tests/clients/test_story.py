@@ -97,12 +97,18 @@ def test_a_message_that_is_sent_while_it_works_arrives_once_and_byte_for_byte(wo
 
 @pytest.mark.parametrize("text", ["/exit", "!touch ../../../ran", "--dash; and more;", "#note", "@a.txt", "1"])
 def test_a_message_is_never_a_command_of_the_program(world, text):
-    """F3, F4"""
+    """F3, F4: neither at rest nor out of the queue in which it waited for the end of a turn."""
+    world.model.on("How to work:", Run(UNTIL_GO), Say("Done."))
     id = world.spawn("--task", "wait for word")
-    world.until(id, lambda one: one["activity"] == "ready", "its first turn to end")
-    mark = world.send(id, text)
-    world.until(id, lambda one: is_told(one) and world.heard(mark) and one["activity"] == "ready", "the message")
-    assert world.heard(f"{text}\\n\\n(ao message {mark})") == 1
+    world.until(id, lambda one: one["activity"] == "active" and world.model.asked, "it to be at work")
+    marks = [world.send(id, text)]
+    world.until(id, is_told, "the message in its queue")
+    go(world)
+    world.until(id, lambda one: world.heard(marks[0]) and one["activity"] == "ready", "the queue")
+    marks.append(world.send(id, text))
+    world.until(id, lambda one: world.heard(marks[1]) and one["activity"] == "ready", "the message")
+    for mark in marks:
+        assert world.heard(f"{text}\\n\\n(ao message {mark})") == 1
     assert not os.path.exists(os.path.join(world.home, "ran"))
 
 
