@@ -56,8 +56,12 @@ PLACEHOLDER = re.compile(r'Press up to edit queued messages|Try ".*"$')
 NEAR = 8  # lines above the input box that tell what happens now
 RESETS = re.compile(
     r"resets (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+), (?:(?P<year>\d{4}), )?)?"
-    r"(?P<hour>\d+)(?::(?P<minute>\d\d))?(?P<half>am|pm) \((?P<zone>[^)]+)\)"
+    r"(?P<hour>\d|1[0-2])(?::(?P<minute>[0-5]\d))?(?P<half>am|pm) \((?P<zone>[^)]+)\)"
 )
+MONTHS = (
+    "",
+    *["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+)  # whatever the locale
 SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
 INTERRUPTED = "[Request interrupted by user"
 BY_HAND = ("<local-command", "<command-name>")  # what a person did with the program, and no turn
@@ -366,14 +370,17 @@ def _reset(text: str, at: str) -> float:
         return 0.0
     try:
         zone: datetime.tzinfo | None = zoneinfo.ZoneInfo(found["zone"])
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         zone = None  # that of this machine, which is where the program took it from
     now = datetime.datetime.fromtimestamp(clock.parse(at) or 0.0, zone)
     hour = int(found["hour"]) % 12 + (12 if found["half"] == "pm" else 0)
     when = now.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
     if found["month"]:
-        month = datetime.datetime.strptime(found["month"], "%b").month
-        when = when.replace(year=int(found["year"] or now.year), month=month, day=int(found["day"]))
+        try:
+            month = MONTHS.index(found["month"])
+            when = when.replace(year=int(found["year"] or now.year), month=month, day=int(found["day"]))
+        except ValueError:
+            return 0.0  # no such day
     elif when.timestamp() + SAID_MINUTES < now.timestamp():
         when += datetime.timedelta(days=1)
     return when.timestamp() + SAID_MINUTES
