@@ -34,6 +34,7 @@ TARGETS = [
     "demo",
     "test",
     "test-crash",
+    "test-clients",
     "test-sabotage",
     "lint",
     "bench",
