@@ -423,3 +423,25 @@ def test_it_is_prepared_without_a_change_to_what_is_tracked(person, tmp_path_fac
     with open(os.path.join(world.repo, ".git", "info", "exclude")) as file:
         assert file.read().count("settings.local.json") == 1
     assert not os.path.exists(person / ".claude.json")  # trust was not asked for
+
+
+def doctored(person, monkeypatch, **agent_config):
+    """What ao-doctor finds about the agent, with a program that only knows its version."""
+    (person / "claude").write_text("#!/bin/sh\necho 2.1.197\n")
+    (person / "claude").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{person}:{os.environ['PATH']}")
+    return claude_code.check(project(person, **agent_config))
+
+
+def test_the_doctor_says_what_is_missing_and_what_helps(person, monkeypatch):
+    for name in claude_code.LOGINS:
+        monkeypatch.delenv(name, raising=False)
+    version, login, trust = doctored(person, monkeypatch)
+    assert (version.state, version.text) == ("ok", "2.1.197")
+    assert (login.state, login.remedy) == ("warning", "claude /login")
+    assert trust.state == "warning" and "agent_config.trust: true" in trust.remedy
+    claude_code._trust(str(person))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    assert [one.state for one in doctored(person, monkeypatch)] == ["ok"]
+    (person / ".claude.json").unlink()
+    assert [one.state for one in doctored(person, monkeypatch, trust=True)] == ["ok"]

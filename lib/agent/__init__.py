@@ -41,6 +41,14 @@ class Story(NamedTuple):
     session_id: str = ""  # its own name for the conversation
 
 
+class Check(NamedTuple):
+    """One finding about the program."""
+
+    state: str  # ok, warning, bad
+    text: str
+    remedy: str = ""  # what to do about it
+
+
 class Agent(Protocol):
     # What must be true before launch (trust, excludes in info/exclude). Runs before each start; must be repeatable.
     def prepare(self, project: Project, session: Session) -> None: ...
@@ -80,3 +88,7 @@ class Agent(Protocol):
 
     # The program that must be installed, for ao-doctor; None when configuration names it.
     def program(self, project: Project) -> str | None: ...
+
+    # What else ao-doctor says of the program where it is installed, without a request: its version, whether somebody
+    # is logged in, whether it trusts the repository.
+    def check(self, project: Project) -> list[Check]: ...

@@ -22,8 +22,8 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import ROOT, clock, config, costs, git, transcripts
-from lib.agent import Launch, Reading, Session, Story
+from lib import ROOT, clock, config, costs, git, proc, transcripts
+from lib.agent import Check, Launch, Reading, Session, Story
 from lib.errors import AoError
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ MONTHS = (
 SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
 INTERRUPTED = "[Request interrupted by user"
 BY_HAND = ("<local-command", "<command-name>")  # what a person did with the program, and no turn
+LOGINS = (
+    *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+    *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
+)
+CREDENTIALS = "/.credentials.json"
 LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
 LONGEST_QUESTION = 1500
 LOCK_STALE = 10.0  # seconds after which the program takes the lock of its settings for left behind
@@ -176,6 +181,19 @@ def program(project: Project) -> str | None:
     return "claude"
 
 
+def check(project: Project) -> list[Check]:
+    said = proc.run("tool", ["claude", "--version"])
+    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"claude --version: {said.err.strip()}")]
+    settings = _settings_of_person()
+    if not (settings.get("oauthAccount") or any(map(os.environ.get, LOGINS)) or os.path.exists(_home() + CREDENTIALS)):
+        found.append(Check("warning", "nobody seems to be logged in", "claude /login"))
+    accepted = (settings.get("projects") or {}).get(project.path) or {}
+    if not accepted.get("hasTrustDialogAccepted") and not config.setting(project, "agent_config.trust"):
+        remedy = f"start claude once in '{project.path}', or set agent_config.trust: true"
+        found.append(Check("warning", f"it does not trust '{project.path}' yet, and will ask", remedy))
+    return found
+
+
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
@@ -216,18 +234,28 @@ def _home() -> str:
     return os.path.expanduser(os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude")
 
 
+def _settings_file() -> str:
+    explicit = os.environ.get("CLAUDE_CONFIG_DIR")
+    return os.path.join(explicit, ".claude.json") if explicit else os.path.expanduser("~/.claude.json")
+
+
+def _settings_of_person() -> dict[str, Any]:
+    path = _settings_file()
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise AoError(f"cannot read '{path}': {error}; see: agent_config.trust") from error
+    return found if isinstance(found, dict) else {}
+
+
 def _trust(repository: str) -> None:
     """Add one entry to the person's own settings of the program, under the lock that the program itself takes."""
-    explicit = os.environ.get("CLAUDE_CONFIG_DIR")
-    path = os.path.join(explicit, ".claude.json") if explicit else os.path.expanduser("~/.claude.json")
+    path = _settings_file()
     with _locked(path):
-        try:
-            with open(path, encoding="utf-8") as file:
-                settings = json.load(file)
-        except FileNotFoundError:
-            settings = {}
-        except ValueError as error:
-            raise AoError(f"cannot read '{path}': {error}; see: agent_config.trust") from error
+        settings = _settings_of_person()
         entry = settings.setdefault("projects", {}).setdefault(repository, {})
         if entry.get("hasTrustDialogAccepted"):
             return

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lib import config, launcher
-from lib.agent import Launch, Reading, Session, Story
+from lib.agent import Check, Launch, Reading, Session, Story
 from lib.errors import AoError
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ def interrupt() -> str:
 
 def program(project: Project) -> str | None:
     return None
+
+
+def check(project: Project) -> list[Check]:
+    return []
 
 
 def read(project: Project, screen: str) -> Reading:
