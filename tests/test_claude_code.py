@@ -111,6 +111,19 @@ def test_read_in_one_go_or_line_by_line_the_story_is_the_same(person, name):
     assert found._replace(last_id="") == whole._replace(last_id="")
 
 
+def test_since_when_is_told_by_the_turn_and_not_by_each_line(person):
+    """A record need not be written for each line; what an earlier life began is not taken for the present one."""
+    path, state, found = place(person, "by-hand")[0], {}, []
+    path.write_bytes(b"")
+    for line in lines("by-hand"):
+        with open(path, "ab") as file:
+            file.write(line)
+        found.append(iso(recall(person, state).since))
+    turns = [line for line in lines("by-hand") if b'"user"' in line and b'"content": "' in line]
+    assert len(set(found)) - 1 <= 2 * len(turns) < len(found)
+    assert found == sorted(found)
+
+
 def usages(*paths):
     """The counts of each message once, by the simplest reading there is."""
     seen = {}

@@ -335,7 +335,8 @@ def _take(state: dict[str, Any], line: bytes, born: str, copied: set[str], conve
     activity, text = found
     if entry["type"] == "system" and before.get("activity") == "blocked":
         return  # the end of a turn that failed
-    since = before["since"] if activity == before.get("activity") else at
+    is_turn = isinstance(message.get("content"), str)  # a person's message, and no result of a tool
+    since = before["since"] if activity == before.get("activity") and not is_turn else at
     until = _reset(text, at) if entry.get("error") == "rate_limit" else 0.0
     state["tells"] = {"activity": activity, "at": at, "since": since, "text": text, "until": until}
     state["session_id"] = conversation

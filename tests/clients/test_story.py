@@ -188,3 +188,26 @@ def test_a_silent_long_run_is_work(world):
     assert record["activity"] == "active" and record["status"] == "working" and not record["conditions"]
     go(world)
     world.until(id, lambda one: one["activity"] == "ready", "its end")
+
+
+@pytest.mark.parametrize("moment", ["while it thinks", "while a tool runs"])
+def test_a_used_up_budget_interrupts_it_and_a_person_lets_it_go_on(world, moment):
+    """Its work and its conversation stay as they are."""
+    enough = threading.Event()
+    late = [Wait(enough)] if moment == "while it thinks" else [Run(UNTIL_GO)]
+    world.configure(budget={"session_usd": 0.01})
+    world.model.on("How to work:", Run("touch begun.txt"), *late, Say("Done."))
+    id = world.spawn("--task", "work")
+    record = world.until(id, lambda one: one["hold"] and one["activity"] == "ready", "the interruption")
+    assert record["hold"]["reason"] == "budget" and record["status"] == "needs_input"
+    asked = len(world.model.asked)
+    for _ in range(5):
+        world.turn()
+    assert len(world.model.asked) == asked
+    assert os.path.exists(os.path.join(record["workspace_path"], "begun.txt"))
+    world.model.on("budget was raised", Run("touch went-on.txt"), Say("Done."))
+    world.ok("ao-cost", id, "--raise", "5")
+    went_on = os.path.join(record["workspace_path"], "went-on.txt")
+    world.until(id, lambda one: is_told(one) and os.path.exists(went_on), "it to go on")
+    enough.set()
+    go(world)
