@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from records import session
 
-from lib import config, costs
+from lib import config, costs, transcripts
 from lib.agent import claude_code
 from lib.clock import iso, parse
 from lib.errors import AoError
@@ -111,6 +111,14 @@ def test_read_in_one_go_or_line_by_line_the_story_is_the_same(person, name):
     assert found._replace(last_id="") == whole._replace(last_id="")
 
 
+def test_what_a_resume_writes_by_itself_is_no_turn(person):
+    [path] = place(person, "limit-resume-queue")
+    whole = lines("limit-resume-queue")
+    [meta] = [number for number, line in enumerate(whole) if b'"isMeta": true' in line]
+    path.write_bytes(b"".join(whole[: meta + 2]))
+    assert recall(person).activity == "blocked"
+
+
 def test_since_when_is_told_by_the_turn_and_not_by_each_line(person):
     """A record need not be written for each line; what an earlier life began is not taken for the present one."""
     path, state, found = place(person, "by-hand")[0], {}, []
@@ -162,8 +170,9 @@ def test_sub_agents_cost_too_and_say_nothing_about_the_turn(person):
     assert story.session_id == "sub-agent"
 
 
-def test_several_conversations_of_a_worktree_add_up_and_what_one_copied_counts_once(person):
-    """F46: a fork begins with a copy of what it was forked from."""
+def test_several_conversations_of_a_worktree_add_up_and_what_one_copied_counts_once(person, monkeypatch):
+    """F46: a fork begins with a copy of what it was forked from, however long ago that was."""
+    monkeypatch.setattr(transcripts, "IDS_KEPT", 1)
     paths = place(person, "limit-resume-queue", "by-hand")
     state = {}
     recall(person, state)

@@ -255,3 +255,23 @@ def test_a_person_hears_of_a_message_after_ten_minutes():
     record = session(inbox=[{"id": "m-1", "at": at(0).iso, "from": "person", "state": "queued"}])
     assert look(record, 599)["conditions"] == {}
     assert list(look(record, 600)["conditions"]) == ["message-waiting"]
+
+
+def test_a_question_that_a_hook_told_of_is_over_when_a_sure_screen_does_not_show_it():
+    """F16: a person has answered it in the terminal, and the hooks are silent until the end of a long run."""
+    record = look(session(), 1, reading=Reading("waiting_input", "go on?", is_sure=True))
+    look(record, 2, reports=(report("waiting_input", 1.5),), reports_end=9)
+    assert record["activity"] == "waiting_input"
+    look(record, 3, reports_end=9, reading=Reading("active"))
+    assert record["activity"] == "waiting_input"  # a screen may not show everything
+    look(record, 4, reports_end=9, reading=Reading("active", is_sure=True))
+    assert record["activity"] == "active" and record["question"] is None
+
+
+def test_trouble_on_the_screen_counts_although_a_hook_says_that_it_works():
+    """F16: that the model does not answer is on the screen only."""
+    record = look(session(), 1, reports=(report("active", 1),), reports_end=9)
+    look(record, 2, reports_end=9, reading=Reading("blocked", trouble="no answer", is_sure=True))
+    assert (record["activity"], record["trouble"], record["question"]) == ("blocked", "no answer", None)
+    look(record, 3, reports_end=9, reading=Reading("active", is_sure=True))
+    assert (record["activity"], record["trouble"]) == ("active", None)
