@@ -9,7 +9,7 @@ from conftest import until
 from terminals import AGENT, agent, launch, left, logged, send
 
 from lib import config, paths
-from lib.agent import command
+from lib.agent import Launch, command
 from lib.errors import AoError
 from lib.runtime import tmux
 
@@ -36,8 +36,8 @@ def test_the_prompt_takes_its_place_in_the_words_as_it_is():
 
 
 def test_without_a_place_the_prompt_is_left_to_the_first_message():
-    assert command.launch(project(), session(), "x") == (["my-agent"], {}, False)
-    assert command.launch(project(command=["a", "{prompt}"]), session(), None) == (["a", ""], {}, False)
+    assert command.launch(project(), session(), "x") == Launch(["my-agent"], {}, False)
+    assert command.launch(project(command=["a", "{prompt}"]), session(), None) == Launch(["a", ""], {}, False)
 
 
 def test_no_command_is_one_clear_line():

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from model import Run, Say, Wait
-from world import worlds
+from stage import worlds
 
 from lib import costs, launcher, paths
 from lib.runtime import tmux

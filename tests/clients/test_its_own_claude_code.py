@@ -8,8 +8,8 @@ import shutil
 import claude_code
 import pytest
 from model import Refuse, Run, Say, Use
+from stage import worlds
 from test_story import counted, is_told
-from world import worlds
 
 from lib import costs
 
