@@ -6,9 +6,7 @@ import ast
 import itertools
 import os
 import re
-import shlex
 import shutil
-import stat
 import subprocess
 import sys
 
@@ -247,70 +245,6 @@ def test_recipes_are_one_line():
     with open(os.path.join(ROOT, "Makefile")) as file:
         lines = file.read().splitlines()
     assert not [line for line, after in itertools.pairwise(lines) if line[:1] == after[:1] == "\t"]
-
-
-def cron(tmp_path, listing: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Install the loop into a crontab that is a file; `crontab -l` runs `listing`."""
-    fake = tmp_path / "crontab"
-    fake.write_text(f'#!/bin/sh\ncd {tmp_path}\nif [ "$1" = -l ]; then {listing}; else cat > new; mv new table; fi\n')
-    fake.chmod(0o755)
-    return subprocess.run(
-        ["sh", os.path.join(ROOT, "config", "install-cron.sh")],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_cron_gets_one_line_however_often_and_keeps_the_others(tmp_path):
-    """With names in which cron, sh or sed could see more than letters."""
-    table, odd = tmp_path / "table", "/50%|&'\"$x y"
-    table.write_text("0 0 * * * backup\n")
-    for _ in range(2):
-        assert cron(tmp_path, "cat table", AO_HOME=odd).returncode == 0
-    kept, line = table.read_text().splitlines()
-    assert kept == "0 0 * * * backup"
-    assert line.startswith("* * * * * PATH=") and line.endswith(f"{ROOT}/bin/ao-watch' --for 1m --quiet")
-    assert not re.search(r"(?<!\\)%", line)
-    words = shlex.split(line.replace("\\%", "%"))[5:]
-    assert words[1:3] == ["LANG=C.UTF-8", f"AO_HOME={odd}"] and words[0].startswith(f"PATH={tmp_path}:")
-
-
-def test_a_crontab_that_cannot_be_read_is_left_alone_and_one_that_is_not_there_is_made(tmp_path):
-    table = tmp_path / "table"
-    table.write_text("0 0 * * * backup\n")
-    done = cron(tmp_path, "echo you are not allowed >&2; exit 1")
-    assert (done.returncode, table.read_text()) == (1, "0 0 * * * backup\n")
-    assert "you are not allowed" in done.stderr
-    assert cron(tmp_path, "echo no crontab for ada >&2; exit 1").returncode == 0
-    assert len(table.read_text().splitlines()) == 1
-
-
-def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):
-    """The set-up's own search, with a python3 that is too old first on PATH."""
-    old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(old.stat().st_mode | stat.S_IXUSR)
-    new = tmp_path / "python3.12"
-    new.symlink_to(sys.executable)
-    with open(os.path.join(ROOT, "config", "setup.sh")) as file:
-        functions = file.read().split("lacking()")[0].replace('cd "$(dirname "$0")/.."', "")
-    done = subprocess.run(
-        ["sh", "-c", functions + "\nfind_python"],
-        env={"PATH": f"{tmp_path}:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == str(new)
-
-
-@pytest.mark.parametrize("name", ["config/setup.sh", "config/install-cron.sh", ".ci/run"])
-def test_shell_scripts_parse(name):
-    subprocess.run(["sh", "-n", os.path.join(ROOT, name)], timeout=60, check=True)
 
 
 def test_a_test_without_an_ao_home_of_its_own_cannot_write_to_the_person_s() -> None:
