@@ -14,12 +14,13 @@ from lib.errors import AoError, UsageError
 TYPE_CHECKING = False  # see render: typing is slow to import
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from lib.config import Config, Project
 
 LEVELS = ("debug", "info", "warning")  # of AO_LOG
+LONGEST_WORD, MOST_WORDS = 40, 12  # of a program's command line that is logged
 TERMINATED = 143
 _notices = {"to": "stdout"}
 
@@ -30,6 +31,10 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    if _is_logged("debug"):
+        from lib import proc
+
+        proc.heard = _log_program
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -145,9 +150,11 @@ def say(text: str) -> None:
 
 
 def log(level: str, text: str) -> None:
-    """Chat for who asks for it with AO_LOG; without it warnings only."""
-    wanted = os.environ.get("AO_LOG", "").lower()
-    if LEVELS.index(level) >= LEVELS.index(wanted if wanted in LEVELS else "warning"):
+    """Chat for who asks for it with AO_LOG: `debug` tells every program that is run, `info` what is done to the world.
+
+    Without AO_LOG warnings only.
+    """
+    if _is_logged(level):
         say(f"{os.path.basename(sys.argv[0])}: {level}: {one_line(text)}")
 
 
@@ -166,6 +173,20 @@ def notice(text: str) -> None:
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _is_logged(level: str) -> bool:
+    wanted = os.environ.get("AO_LOG", "").lower()
+    return LEVELS.index(level) >= LEVELS.index(wanted if wanted in LEVELS else "warning")
+
+
+def _log_program(argv: Sequence[str], seconds: float, code: int | None) -> None:
+    """Never what it read or its environment; of a variable that is set on its command line only the name."""
+    words = [
+        name + "=…" if set_ and name.isupper() else word for word in argv for name, set_, _ in [word.partition("=")]
+    ]
+    short = [word if len(word) <= LONGEST_WORD else word[:LONGEST_WORD] + "…" for word in words[:MOST_WORDS]]
+    log("debug", f"{' '.join(short)}{' …' * (len(words) > MOST_WORDS)}: {seconds:.3f} s, exit code {code}")
 
 
 def _end_on_sigterm() -> None:

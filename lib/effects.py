@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lib import paths, store
+from lib import cli, paths, store
 
 EFFECTS = {
     "spawn.record": "reserve the id by creating the session's record",
@@ -34,7 +35,7 @@ EFFECTS = {
     "prune.worktree": "remove a worktree and its branch",
     "archive.record": "move a record to the archive",
 }
-_held: list[str] = []  # the effect locks that this process holds
+_held: dict[str, int] = {}  # the effect locks that this process holds, and the thread that took each
 FAULT = "AO_FAULT"  # tests set it to `<effect>:before`, `<effect>:inside` or `<effect>:after` to be killed there
 
 
@@ -43,11 +44,11 @@ def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterat
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
     with store.lock(path, patience):
-        _held.append(path)
+        _held[path] = threading.get_ident()
         try:
             yield
         finally:
-            _held.remove(path)
+            del _held[path]
 
 
 def finish() -> None:
@@ -68,6 +69,8 @@ def effect(name: str) -> Iterator[None]:
         raise KeyError(name)
     fault(f"{name}:before")
     yield
+    on = [os.path.basename(path) for path, thread in list(_held.items()) if thread == threading.get_ident()]
+    cli.log("info", " ".join([name, *on]) + f": {EFFECTS[name]}")
     fault(f"{name}:after")
 
 

@@ -10,7 +10,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lib.errors import AoError, Unknown
@@ -31,6 +32,8 @@ GUARDED = ("post-create", "check")
 GATE = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
 WATCHER = ("sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "sh")
 ENDING = 2.0  # seconds between asking a program to end and ending it
+# Is told of each program that has ended: its words, how many seconds it took, its exit code. cli sets it for AO_LOG.
+heard: Callable[[Sequence[str], float, int | None], None] | None = None
 
 
 class Result(NamedTuple):
@@ -63,7 +66,7 @@ def run(
     that takes stdout and stderr instead. Raises TimedOut, Missing, or AoError when the program cannot be started.
     """
     wait = LIMITS[limit] if seconds is None else seconds
-    is_guarded, watcher = limit in GUARDED, None
+    is_guarded, watcher, began = limit in GUARDED, None, time.monotonic()
     input = "go\n" if is_guarded else input
     try:
         process = subprocess.Popen(
@@ -94,6 +97,8 @@ def run(
         if watcher:
             watcher.kill()
             watcher.communicate()
+        if heard:
+            heard(argv, time.monotonic() - began, process.returncode)
     return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))
 
 

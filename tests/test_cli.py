@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,28 @@ def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
         "",
         "ao-x: warning: big\nao-x: debug: small\nao-x: warning: big\nao-x: warning: big\n",
     )
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_debug_tells_each_program_by_its_words_time_and_exit_code(level):
+    """And nothing of what it read, or of what its environment holds."""
+    code = (
+        "from lib import proc\nimport contextlib\ndef main(argv):\n"
+        "    proc.run('tool', ['sh', '-c', 'cat >&2; exit 3', 'A_KEY=s3cr'], input='s3cr', env={'B_KEY': 's3cr'})\n"
+        "    proc.run('tool', ['echo', 'x' * 500, *'abcdefghijklmnop'])\n"
+        "    with contextlib.suppress(AoError):\n"
+        "        proc.run('tool', ['sleep', '60'], seconds=0.1)\n"
+        "    return 0\nsys.exit(cli.run(main))"
+    )
+    process = python(code, env={**os.environ, "AO_LOG": level})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    expected = (
+        r"ao-x: debug: sh -c cat >&2; exit 3 A_KEY=…: \d\.\d{3} s, exit code 3\n"
+        r"ao-x: debug: echo x{40}… a b c d e f g h i j …: \d\.\d{3} s, exit code 0\n"
+        r"ao-x: debug: sleep 60: \d\.\d{3} s, exit code -15\n"
+    )
+    assert re.fullmatch(expected if level == "debug" else "", err), err
 
 
 def test_json_is_always_json(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,15 @@ def test_an_issue_becomes_a_session_with_branch_worktree_and_terminal(world):
     assert "shop-1" in tmux.look(world.home)
     assert "Bug: login fails" in record["inbox"][0]["text"]
     assert record["doing"] is None
+
+
+def test_what_is_done_and_run_is_told_to_who_asks_beside_the_answer(world):
+    done = world.ok("ao-spawn", "--task", "work", "--json", AO_LOG="debug")
+    assert json.loads(done.out)[0]["id"] == "shop-1"
+    assert "ao-spawn: info: spawn.worktree shop-1: make the branch and the worktree\n" in done.err
+    assert re.search(r"^ao-spawn: debug: git .*worktree add .* s, exit code 0$", done.err, re.MULTILINE), done.err
+    assert "ao-spawn: debug: tmux " in done.err
+    assert "debug" not in world.ok("ao-tick", AO_LOG="info").err
 
 
 @pytest.mark.parametrize("command", [CAT, [*AGENT, "{prompt}"]])

@@ -62,6 +62,16 @@ def test_one_loop_runs_at_a_time(world):
     assert (ran.code, ran.out) == (1, "") and "another loop is running; end it with: ao-stop" in ran.err
 
 
+def test_what_is_done_is_told_to_who_asks(world, monkeypatch):
+    monkeypatch.setenv("AO_LOG", "info")
+    record(world)
+    change(world, pr=red())
+    monkeypatch.setattr(local, "failures", lambda *args: [local.Failure("test", "", "", "log")])
+    monkeypatch.setattr(rounds, "look", lambda home: [])
+    ran = watch(world, "--for", "0s")
+    assert "ao-watch: info: shop-1: ci-failed: send-to-agent\n" in ran.err and "info" not in ran.out
+
+
 def test_a_round_that_breaks_does_not_end_the_loop(world, monkeypatch):
     looks = []
 
