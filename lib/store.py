@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import yaml
 
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
-PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+PATIENCE = 60.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),

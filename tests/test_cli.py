@@ -36,13 +36,13 @@ def python(code: str, **options: object) -> subprocess.Popen[str]:
 def test_exit_codes_and_the_one_line(body, code, err):
     """F48"""
     process = python(f"def main(argv):\n    {body}\nsys.exit(cli.run(main))")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (code, err)
 
 
 def test_a_bug_keeps_its_traceback():
     process = python("sys.exit(cli.run(lambda argv: 1 // 0))")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "ZeroDivisionError" in said and "Traceback" in said
 
 
@@ -55,7 +55,7 @@ def test_sigterm_ends_a_script_cleanly():
     process = python(code)
     assert process.stdout and process.stdout.readline() == "on\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (143, "clean\n", "")
 
 
@@ -64,7 +64,7 @@ def test_a_closed_pipe_is_no_error():
     os.close(read)
     process = python("def main(argv):\n    print('x' * 100000)\n    return 0\nsys.exit(cli.run(main))", stdout=write)
     os.close(write)
-    assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
 def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):

@@ -264,7 +264,7 @@ def test_the_example_is_valid(monkeypatch):
 
 def test_importing_the_configuration_imports_no_yaml():
     code = "import sys; from lib import config; sys.exit('yaml' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
 
 
 # --- every setting has a reader, every reader a setting -------------------------------------------------------------

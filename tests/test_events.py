@@ -73,7 +73,7 @@ def test_writers_side_by_side_share_one_count(home):
     code = "import sys; from lib import events; from lib.clock import Clock\n"
     code += "for n in range(25): events.append(sys.argv[1], Clock(1.8e9), [{'type': 'x'}, {'type': 'y'}])"
     writers = [subprocess.Popen([sys.executable, "-c", code, home], cwd=ROOT) for _ in range(4)]
-    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert [writer.wait(240) for writer in writers] == [0] * 4
     assert [event["id"] for event in events.read(home)] == list(range(1, 201))
 
 

@@ -224,7 +224,7 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
     assert world.traces() == before
     assert locks_held(world) == []
@@ -240,7 +240,7 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
     """F38, F39: also that an empty reservation blocks nobody."""
     before = world.traces()
     spawning = process(world, "--task", "work", AO_FAULT=point)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == -signal.SIGKILL
     world.look()
     found = world.records()
@@ -255,7 +255,7 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
 
 
 def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
-    process(world, "--task", "work", AO_FAULT="spawn.worktree:after").communicate(timeout=20)
+    process(world, "--task", "work", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
     world.ok("ao-send", "shop-1", "hello")
     world.look()
     [record] = world.records()
@@ -273,7 +273,7 @@ def test_a_tick_leaves_a_spawn_alone_that_is_under_way(world):
     assert world.record("shop-1")["status"] == "spawning"
     assert world.call("ao-prune", "shop-1").code == 1
     open(os.path.join(path, "go"), "w").close()
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == 0
     world.look()
     assert world.record("shop-1")["status"] == "working"
@@ -283,7 +283,7 @@ def test_an_issue_goes_to_one_of_many_spawns_at_once(world):
     """F42"""
     world.issue(7, "Seven")
     spawning = [process(world, "7") for _ in range(20)]
-    said = [one.communicate(timeout=60)[1] for one in spawning]
+    said = [one.communicate(timeout=240)[1] for one in spawning]
     assert sorted(one.returncode for one in spawning) == [0] + [1] * 19
     assert sum("issue 7 has a session already: shop-1" in text for text in said) == 19
     assert len(world.records()) == 1
@@ -292,7 +292,7 @@ def test_an_issue_goes_to_one_of_many_spawns_at_once(world):
 def test_several_sessions_at_once_get_names_of_their_own(world):
     spawning = [process(world, "--task", "same") for _ in range(4)]
     for one in spawning:
-        assert one.communicate(timeout=60) and one.returncode == 0
+        assert one.communicate(timeout=240) and one.returncode == 0
     assert len({one["branch"] for one in world.records()}) == 4
     assert sorted(one["id"] for one in world.records()) == [f"shop-{n}" for n in range(1, 5)]
 

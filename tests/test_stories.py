@@ -49,7 +49,7 @@ def played() -> Iterator[Played]:
         with_world = _world(patch)
         world = next(with_world)
         assert scripts.call("ao-spawn", *worlds.ISSUES, cwd=world.repo).code == 0
-        output = go_on(world, is_complete, 75.0)
+        output = go_on(world, is_complete, 240.0)
         yield Played(world, records(world), list(events.read(world.home)), output)
         next(with_world, None)
 
@@ -75,7 +75,7 @@ def records(world: World) -> Records:
     return {one["issue_id"]: one for one in sessions.everything(world.home).records}
 
 
-def go_on(world: World, done: Callable[[World], object], seconds: float = 30.0, reviewed: bool = True) -> str:
+def go_on(world: World, done: Callable[[World], object], seconds: float = 240.0, reviewed: bool = True) -> str:
     """Look, review and act until `done`, or until the time is over; what ao-tick and ao-react printed."""
     said: set[worlds.Review] = set()
     printed, end = "", time.monotonic() + seconds
@@ -334,7 +334,7 @@ def folder_of(output: str) -> str:
 
 def test_the_demo_merges_four_pull_requests_and_leaves_nothing_behind() -> None:
     demo = start_demo()
-    output, _ = demo.communicate(timeout=110)
+    output, _ = demo.communicate(timeout=240)
     assert demo.returncode == 0, output
     assert len(re.findall(r"shop-[1-4] +#[1-4] is merged", output)) == 4
     assert len(re.findall(r"^  ok  ", output, re.MULTILINE)) == 8
@@ -350,7 +350,7 @@ def test_the_demo_leaves_nothing_behind_when_it_is_interrupted() -> None:
         if "opens pull request" in line:
             break
     demo.send_signal(signal.SIGINT)
-    output += demo.communicate(timeout=60)[0]
+    output += demo.communicate(timeout=120)[0]
     assert demo.returncode == 130, output
     assert not os.path.exists(folder_of(output))
     assert not processes_with(folder_of(output))
@@ -361,7 +361,7 @@ def test_a_demo_that_fails_says_so_and_keeps_its_folder(tmp_path: Path) -> None:
     broken.write_text("#!/bin/sh\necho no terminals today >&2; exit 1\n")
     broken.chmod(0o755)
     demo = start_demo(PATH=f"{tmp_path}:{os.environ['PATH']}")
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=120)
     folder = output.splitlines()[-1]
     assert demo.returncode == 1
     assert "no terminals today" in output

@@ -79,11 +79,12 @@ def test_a_round_that_breaks_does_not_end_the_loop(world, monkeypatch):
         looks.append(1)
         if len(looks) < 3:
             raise ZeroDivisionError("oops")
+        loop.pause(world, clock(1e9), True)  # ends it
         return []
 
     monkeypatch.setattr(rounds, "look", look)
-    ran = watch(world, "--for", "1s", "--interval", "0.1")
-    assert ran.code == 0 and len(looks) > 3
+    ran = watch(world, "--interval", "0.1")
+    assert ran.code == 0 and len(looks) == 3
     assert ran.err.count("Traceback") == 1 and "ZeroDivisionError: oops" in ran.err
     with open(os.path.join(world, "logs", "loop.log")) as file:
         assert file.read().count("Traceback") == 1
@@ -115,7 +116,7 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing_held(home, sign, code):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: (loop.read(home).get("react") or {}).get("at"), "the first round")
         process.send_signal(sign)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "", "")
     for name in ("loop", "tick", "react"):
         assert not store.is_held(paths.lock(home, name))
@@ -219,7 +220,7 @@ def test_following_prints_json_lines_as_they_happen_until_nobody_reads(home):
         assert json.loads(process.stdout.readline())["type"] == "activity_changed"
         process.stdout.close()
         change(home, activity="ready")
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
 
@@ -227,6 +228,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(home):
     configure(home)
     events.append(home, clock(), [{"type": "tick_error", "project_id": "shop", "message": "x" * 300}] * 300)
     shell = f"'{sys.executable}' '{EVENTS}' --since 9999d | head -1"
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
     assert len(logged_events(home)) == 300
