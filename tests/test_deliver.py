@@ -374,6 +374,17 @@ def test_a_program_without_a_ready_pattern_gets_its_task_and_no_line_longer_than
     assert inbox(home)[1] == ("queued", command.UNREADABLE)
 
 
+def test_nothing_is_typed_to_a_session_that_is_parked(home, project):
+    log = agent(home, "shop-1")
+    session = record(home, hold={"reason": "person", "until": None})
+    queue(home, session, "hello")
+    deliver_once(home, project)
+    assert inbox(home) == [("queued", "the session is parked (person)")]
+    sessions.update(home, session, lambda fresh: fresh.update(hold=None), clock())
+    deliver_once(home, project)
+    until(lambda: logged(log), "the message, once it is not parked any more")
+
+
 def test_nobody_is_typed_to_while_the_terminals_cannot_be_seen(home, project):
     """Waiting takes at most a second or so, also for a terminal that does not answer."""
     session = record(home)

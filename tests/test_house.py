@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -148,6 +149,54 @@ def test_an_old_python_gets_one_clear_line(tmp_path):
     assert (done.returncode, done.stderr) == (1, line)
 
 
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A checkout with one script, which says which Python runs it, and a .venv of another version than this one."""
+    for folder in ("lib", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(os.path.join(ROOT, "lib", "__init__.py"), tmp_path / "lib")
+    (tmp_path / "bin" / "ao-x").write_text(
+        "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))\n"
+        "import lib\nprint('run by', sys.executable, *sys.argv[1:])\n"
+    )
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "run again by $0: $*"\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def start(script: str, *args: str, **env: str) -> str:
+    return subprocess.run(
+        [sys.executable, script, *args], cwd="/", env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_a_script_that_another_python_starts_goes_on_under_that_of_the_venv(elsewhere):
+    """Through a symlink, with its arguments as they are; the interpreter's full path says which .venv it belongs to."""
+    root = os.path.realpath(elsewhere)
+    (elsewhere / "link").symlink_to(elsewhere / "bin" / "ao-x")
+    said = start(str(elsewhere / "link"), "a b", "*")
+    assert said == f"run again by {root}/.venv/bin/python: {root}/bin/ao-x a b *\n"
+
+
+def test_a_script_stays_with_a_python_for_which_the_venv_has_packages(elsewhere):
+    packages = elsewhere / ".venv" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    packages.mkdir(parents=True)
+    assert start(str(elsewhere / "bin" / "ao-x"), "a") == f"run by {sys.executable} a\n"
+
+
+def test_a_stray_lib_among_the_packages_does_not_win(elsewhere, tmp_path):
+    """Were lib/ without its __init__.py, any other `lib` would be taken, wherever it lies."""
+    packages = elsewhere / ".venv" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    for folder in (packages / "lib", tmp_path / "strange" / "lib"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise SystemExit('a stray lib')\n")
+    said = start(str(elsewhere / "bin" / "ao-x"), PYTHONPATH=str(tmp_path / "strange"))
+    assert said == f"run by {sys.executable}\n"
+    script = os.path.join(scripts.BIN, "ao")
+    assert start(script, "version", PYTHONPATH=str(tmp_path / "strange")) == "ao 0.1.0\n"
+
+
 # --- what may import what -------------------------------------------------------------------------------------------
 
 
@@ -250,3 +299,12 @@ def test_recipes_are_one_line():
 def test_a_test_without_an_ao_home_of_its_own_cannot_write_to_the_person_s() -> None:
     with pytest.raises(AoError, match="cannot make ao's folder"):
         paths.home()
+
+
+def test_only_its_owner_can_enter_ao_s_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("AO_HOME", str(tmp_path / "home"))
+    before = os.umask(0)
+    try:
+        assert stat.S_IMODE(os.stat(paths.home()).st_mode) == 0o700
+    finally:
+        os.umask(before)

@@ -168,6 +168,19 @@ def test_a_restored_agent_without_argument_is_given_its_task_once(world):
     assert len(waiting) == 1 and waiting[0]["text"].count("build the shed") == 1
 
 
+def test_what_an_agent_asked_in_an_earlier_life_is_no_question_any_more(world):
+    world.spawn("--task", "build the shed")
+    ours = {"AO_HOME": world.home, "AO_PROJECT_ID": "shop", "AO_SESSION_ID": "shop-1"}
+    assert scripts.run("ao-hook", "report", "waiting_input", "-m", "which colour?", **ours).returncode == 0
+    world.look()
+    assert world.record("shop-1")["question"] == "which colour?"
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-restore", "shop-1")
+    world.look()
+    record = world.record("shop-1")
+    assert (record["runtime_state"], record["question"], record["status"]) == ("alive", None, "working")
+
+
 def test_restore_does_not_need_the_issue_any_more(world):
     world.issue(4, "Four")
     world.spawn("4")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import forging
 import living
@@ -17,7 +18,8 @@ import scripts
 from conftest import until
 from living import AGENT, CAT, launched
 
-from lib import effects, paths, proc, sessions, spawn, store
+from lib import effects, paths, plugins, proc, render, sessions, spawn, store
+from lib.agent import command
 from lib.runtime import tmux
 
 SPAWN = os.path.join(scripts.BIN, "ao-spawn")
@@ -460,6 +462,54 @@ def test_the_agent_knows_who_it_is_and_nothing_of_who_spawned_it(world):
     assert not {"GIT_DIR", "TMUX", "AO_FAULT"} & set(found)
     assert world.record("shop-1")["spawned_by"] == "shop-9"
     assert os.stat(paths.launch(world.home, "shop", "shop-1")).st_mode & 0o777 == 0o600
+
+
+def test_the_agent_knows_what_it_works_on_and_where_ao_is(world):
+    world.issue(12, "Twelve")
+    found = launched(world, world.spawn("12")["id"])["environment"]
+    names = ("AO_SESSION_ID", "AO_ISSUE_ID", "AO_PROJECT_ID", "AO_HOME", "AO_CONFIG")
+    assert [found[name] for name in names] == ["shop-1", "12", "shop", world.home, f"{world.folder}/ao.yaml"]
+    assert launched(world, world.spawn("--task", "x")["id"])["environment"]["AO_ISSUE_ID"] == ""
+
+
+def test_the_options_say_which_agent_works_where_with_which_text_and_for_whom(world, tmp_path, monkeypatch):
+    started, load = [], plugins.load
+
+    def start(home, handle, *args):
+        started.append(handle)
+        tmux.start(home, handle, *args)
+
+    def prepare(project, session):
+        command.prepare(project, session)
+        started.append(f"robot for {session['id']}")
+
+    own = {
+        ("runtime", "elsewhere"): SimpleNamespace(**{**vars(tmux), "start": start}),
+        ("agent", "robot"): SimpleNamespace(**{**vars(command), "prepare": prepare}),
+    }
+    monkeypatch.setattr(plugins, "load", lambda slot, name: own.get((slot, name)) or load(slot, name))
+    shutil.copytree(render.TEMPLATES, tmp_path / "templates")
+    (tmp_path / "templates" / "prompts" / "haiku.md").write_text("In three lines: {{ task }}")
+    monkeypatch.setattr(render, "TEMPLATES", str(tmp_path / "templates"))
+    options = ("--agent", "robot", "--model", "m-1", "--runtime", "elsewhere", "--template", "haiku")
+    record = world.spawn("--task", "spring", *options, "--spawned-by", "shop-7")
+    assert (record["agent"], record["runtime"], record["spawned_by"]) == ("robot", "elsewhere", "shop-7")
+    assert record["agent_config"]["model"] == "m-1"
+    assert record["inbox"][0]["text"] == "In three lines: spring\n"
+    assert started == ["robot for shop-1", "shop-1"]
+
+
+def test_open_goes_to_the_terminal_of_the_last_one_that_was_made(world, monkeypatch):
+    went = []
+    monkeypatch.setattr(os, "execvp", lambda *args: went.append(args))
+    world.issue(1, "One")
+    world.issue(2, "Two")
+    assert world.ok("ao-spawn", "1", "2", "--open").code == 0
+    command = tmux.attach(world.home, "shop-2")
+    assert went == [(command[0], command)]
+    world.ok("ao-spawn", "--task", "x", "--open", "--dry-run")
+    assert world.call("ao-spawn", "9", "--open").code == 1
+    assert len(went) == 1, "there is nothing to go to"
 
 
 def test_undoing_leaves_a_branch_that_others_have_checked_out_or_committed_to(world):

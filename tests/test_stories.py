@@ -274,11 +274,6 @@ def test_agents_end_when_their_work_is_merged(played: Played) -> None:
     assert all(os.path.isdir(one["workspace_path"]) for one in played.records.values())  # F36: the worktrees stay
 
 
-def test_what_no_agent_tells_is_not_counted(played: Played) -> None:
-    """F15, F46: the cost of a command is not known, and that is neither nought nor a guess."""
-    assert {one["cost"] for one in played.records.values()} == {None}
-
-
 def test_when_all_is_over_nothing_is_written_any_more(played: Played) -> None:
     before = stamps(played.world.home)
     assert [turn() for _ in range(3)] == ["", "", ""]
@@ -354,6 +349,28 @@ def test_the_demo_leaves_nothing_behind_when_it_is_interrupted() -> None:
     assert demo.returncode == 130, output
     assert not os.path.exists(folder_of(output))
     assert not processes_with(folder_of(output))
+
+
+def test_a_demo_that_is_to_be_kept_stands_and_says_where() -> None:
+    """Also one that is interrupted; its folder is the last line."""
+    demo, output = start_demo(KEEP="1"), ""
+    assert demo.stdout
+    for line in demo.stdout:
+        output += line
+        if "gets its task" in line:
+            break
+    demo.send_signal(signal.SIGINT)
+    output += demo.communicate(timeout=120)[0]
+    folder = output.splitlines()[-1]
+    home = os.path.join(folder, "home")
+    try:
+        assert folder == folder_of(output)
+        assert os.path.isdir(os.path.join(folder, "shop", ".git"))
+        assert tmux.look(home), "its agents are still there"
+        assert f"export AO_HOME={home} " in output
+    finally:
+        tmux.kill_server(home)
+        shutil.rmtree(folder)
 
 
 def test_a_demo_that_fails_says_so_and_keeps_its_folder(tmp_path: Path) -> None:

@@ -144,6 +144,24 @@ def test_control_characters_never_reach_an_agent(listener):
     assert until(lambda: logged(log)[before:], "the message") == ["ab[201~\ncd"]
 
 
+def test_letters_of_all_languages_arrive_and_are_seen_whatever_the_locale(home, monkeypatch):
+    """cron and systemd set none."""
+    for name in ("LANG", "LC_CTYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    launch(home, "app-1", ["sh", "-c", "printf '\\033]2;✳ 日本\\007'; exec cat"])
+    until(lambda: tmux.look(home)["app-1"].title == "✳ 日本", "the title")
+    send(home, "app-1", "naïve 日本語 🙂")
+    until(lambda: tmux.screen(home, "app-1").count("naïve 日本語 🙂\n") == 2, "the text and its echo")
+
+
+def test_an_answer_that_looks_like_an_option_is_typed(home):
+    launch(home, "app-1", ["cat"])
+    until(lambda: "running cat" in tmux.screen(home, "app-1"), "the program")
+    tmux.press(home, "app-1", "-l")
+    until(lambda: tmux.screen(home, "app-1").endswith("\n-l"), "the answer")
+
+
 def test_a_paste_for_a_terminal_that_ended_is_refused_and_the_others_live_on(home):
     """F4, F8"""
     launch(home, "app-2", ["cat"])
