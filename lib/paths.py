@@ -76,7 +76,10 @@ def worktree(home: str, project: str, id: str) -> str:
 def log(home: str, *parts: str) -> str:
     """A file under logs/; its folder is made."""
     path = os.path.join(home, "logs", *(name(part, "log") for part in parts))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise AoError(f"cannot make the folder of '{path}': {error.strerror}") from error
     return path
 
 
