@@ -243,9 +243,10 @@ def test_a_backup_is_made_and_never_moved(plugin, world):
     ref = workspace.backup(home, project, "shop-1", path, now)
     assert ref.startswith("refs/ao/backup/shop-shop-1-")
     saved = forging.git(project.path, "rev-parse", ref)
+    assert workspace.backup(home, project, "shop-1", path, now) == ref, "the same work is saved once"
     with open(os.path.join(path, "draft"), "w") as file:
         file.write("more")
-    assert is_refused(lambda: workspace.backup(home, project, "shop-1", path, now))
+    assert forging.git(project.path, "show", f"{workspace.backup(home, project, 'shop-1', path, now)}:draft") == "more"
     assert forging.git(project.path, "rev-parse", ref) == saved
     assert forging.git(project.path, "show", f"{ref}:draft") == "unsaved"
 
