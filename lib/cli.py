@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LEVELS = ("debug", "info", "warning")  # of AO_LOG
 TERMINATED = 143
 _notices = {"to": "stdout"}
+_interrupt = {"says": ""}
 
 
 def run(main: Callable[[list[str]], int]) -> int:
@@ -30,6 +31,7 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    on_interrupt("")
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -38,6 +40,8 @@ def run(main: Callable[[list[str]], int]) -> int:
         say(f"{name}: {one_line(str(error))}")
         return error.code
     except KeyboardInterrupt:
+        if _interrupt["says"]:  # below the ^C that the terminal shows
+            say("\n" * sys.stderr.isatty() + f"{name}: {_interrupt['says']}")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -162,6 +166,11 @@ def notice(text: str) -> None:
     if stream:
         stream.write(text + "\n")
         stream.flush()
+
+
+def on_interrupt(text: str) -> None:
+    """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
+    _interrupt["says"] = text
 
 
 def one_line(text: str) -> str:

@@ -214,8 +214,9 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    _, said = spawning.communicate(timeout=20)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
+    assert ("ao-spawn: interrupted; " in said) == (sign == signal.SIGINT)
     assert world.traces() == before
     assert locks_held(world) == []
 
