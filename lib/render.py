@@ -20,8 +20,8 @@ TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
 GAP = "  "
 # What gives way when a table is wider than the terminal: columns wider than ROOMY, then the last one, which is for
-# text, down to TEXT, then whole columns that can be spared, then the widest down to NARROWEST. The first one never does:
-# it has the names by which things are called.
+# text, down to TEXT, then whole columns that can be spared, then the widest down to NARROWEST. The first one never
+# does: it has the names by which things are called.
 ROOMY, TEXT, NARROWEST = 24, 20, 6
 LONGEST = 120  # characters of what others wrote, where a line is cut by no terminal
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
@@ -152,7 +152,7 @@ def redraw(stream: TextIO, text: str, drawn: Sequence[int] = (), said: str = "",
     widths = [width(harmless(line)) for line in lines]
     above = sum(max(1, -(-wide // columns)) for wide in drawn)
     up = f"\x1b[{above}A\r" if above else ""
-    # Each line is erased first: else the terminal remembers that it was the rest of a wrapped one, and joins them again.
+    # Each line is erased first, or a terminal that once wrapped it joins it to the one above when there is room again.
     stream.write(up + "".join(f"\x1b[2K{line}\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
     stream.flush()
     return widths
