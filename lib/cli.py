@@ -14,8 +14,8 @@ from lib.errors import AoError, UsageError
 TYPE_CHECKING = False  # see render: typing is slow to import
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn
 
     from lib.config import Config, Project
 
@@ -56,9 +56,23 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     """
     import argparse
 
+    class Parser(argparse.ArgumentParser):
+        """One that names an option that does not exist, also where an argument is missing besides."""
+
+        words: Sequence[str] = ()
+
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            self.words = [word.partition("=")[0] for word in args or ()]
+            return super().parse_known_args(args, namespace)
+
+        def error(self, message: str) -> NoReturn:
+            bogus = [word for word in self.words if word[:1] == "-" < word and word not in self._option_string_actions]
+            is_hidden = bogus and "arguments are required" in message
+            super().error(f"unrecognized arguments: {bogus[0]}" if is_hidden else message)
+
     _end_on_sigterm()
     first, _, rest = (doc or "").strip().partition("\n")
-    return argparse.ArgumentParser(
+    return Parser(
         prog=name,
         description=first,
         epilog=rest.strip("\n"),
@@ -110,6 +124,31 @@ def project(args: argparse.Namespace) -> Project:
     if id not in found.projects:
         raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known) or 'none'})")
     return found.projects[id]
+
+
+def check_project(home: str, id: str | None) -> None:
+    """AoError when there is no such project, neither in the configuration nor in the records; None means all."""
+    from lib import config, paths
+
+    known = set(os.listdir(paths.sessions(home)) if os.path.isdir(paths.sessions(home)) else ())
+    if id is None or id in known:
+        return
+    found = config.examine(config.find(os.getcwd()))[0]
+    known |= {*found.projects, *found.broken}
+    if id not in known:
+        raise AoError(f"there is no project '{id}' (known: {', '.join(sorted(known)) or 'none'})")
+
+
+def age(text: str) -> float:
+    """Seconds, for an option that takes a duration."""
+    import argparse
+
+    from lib import clock
+
+    try:
+        return clock.duration(text)
+    except AoError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def text_from(path: str) -> str:
@@ -194,5 +233,8 @@ def _around(found: Config, folder: str) -> str | None:
 
     inside = os.path.realpath(folder) + os.sep
     roots = [(project.path, id) for id, project in found.projects.items()]
-    roots += [(os.path.realpath(os.path.dirname(paths.worktree(paths.home(), id, "any"))), id) for id in found.projects]
+    roots += [
+        (os.path.realpath(os.path.dirname(paths.worktree(paths.home(make=False), id, "any"))), id)
+        for id in found.projects
+    ]
     return max(((root, id) for root, id in roots if inside.startswith(root + os.sep)), default=("", None))[1]

@@ -92,6 +92,7 @@ def test_one_session_by_its_exact_id_or_a_prefix(home):
 
 def test_only_one_project(home):
     put(home)
+    os.mkdir(os.path.join(home, "sessions", "web"))
     assert [listed("--project", "shop"), listed("--project", "web")] == [["shop-1"], []]
 
 

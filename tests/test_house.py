@@ -130,6 +130,42 @@ def test_what_starts_python_again_has_its_path_also_under_env_i():
     assert os.path.samefile(done.stdout.strip(), sys.executable)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ao-status", "--project", "nope"], 1, "there is no project 'nope' (known: recorded, written)"),
+        (["ao-tick", "--project", "nope"], 1, "there is no project 'nope' (known: recorded, written)"),
+        (["ao-status", "--project", "written"], 0, ""),
+        (["ao-status", "--project", "recorded"], 0, ""),
+        (["ao-status", ""], 2, "say which session: its id, or the beginning of one"),
+        (["ao-events", ""], 2, "say which session: its id, or the beginning of one"),
+        (["ao-watch", "--for", "banana"], 2, "argument --for: not a duration: 'banana'"),
+        (["ao-events", "--since", "banana"], 2, "argument --since: not a duration: 'banana'"),
+        (["ao-review", "1", "--comment", "-m", "x", "--line", "3"], 2, "--line says where in a file"),
+        (["ao-logs", "--bogus"], 2, "unrecognized arguments: --bogus"),
+        (["ao", "wakth"], 2, "there is no command 'wakth', did you mean 'watch'?; see: ao help"),
+        (["ao", "nonsense"], 2, "there is no command 'nonsense'; see: ao help"),
+    ],
+)
+def test_wrong_arguments_are_named(words, code, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("AO_CONFIG", raising=False)
+    (tmp_path / "home" / "sessions" / "recorded").mkdir(parents=True)
+    (tmp_path / "ao.yaml").write_text("projects: {written: {path: ., agent_config: {command: [x]}}}\n")
+    done = scripts.call(*words, cwd=str(tmp_path), AO_HOME=str(tmp_path / "home"))
+    assert (done.code, said in done.err) == (code, True), done.err
+
+
+@pytest.mark.parametrize("words", [["ao-status"], ["ao-events"], ["ao-logs", "x"], ["ao-attach", "x"]])
+def test_a_reader_does_not_make_ao_s_folder_and_no_folder_depends_on_where_one_is(words, tmp_path):
+    scripts.call(*words, AO_HOME=str(tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
+    done = scripts.call(*words, AO_HOME="home", cwd=str(tmp_path))
+    assert (done.code, done.err) == (1, f"{words[0]}: AO_HOME must be an absolute path, not 'home'\n")
+    done = scripts.call(*words, AO_HOME="", HOME="me", cwd=str(tmp_path))
+    assert (done.code, done.err) == (1, f"{words[0]}: HOME must be an absolute path, not 'me/.ao'\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_could_not_be_done_is_one_line():
     done = scripts.run("ao-config", "validate", "--config", "/no/such\n/file")
     assert (done.returncode, done.stdout) == (1, "")

@@ -149,9 +149,24 @@ def test_a_number_that_is_none_is_said_in_a_sentence(world, session):
     assert (ran.code, ran.err) == (2, "ao-claim: 'x' is not the number of a pull request; see: ao-pr list\n")
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("a.txt", "1", "cannot comment on 'a.txt': pull request '1' does not change it"),
+        ("nowhere.txt", "0", "cannot comment on 'nowhere.txt': pull request '1' does not change it"),
+        ("b.txt", "9", "cannot comment on line 9 of 'b.txt': in pull request '1' it has 1 lines"),
+        ("./b.txt", "1", ""),
+    ],
+)
+def test_a_comment_stands_in_a_line_of_a_file_that_the_pull_request_changes(world, session, file, line, said):
+    pull(world, session)
+    ran = run("ao-review", "1", "--comment", "-m", "Why?", "--file", file, "--line", line)
+    assert ran.code == bool(said) and said in ran.err
+
+
 def test_a_review_from_request_to_approval(world, session):
     pull(world, session)
-    ran = run("ao-review", "shop-1", "--request-changes", "-m", "Round up.", "--file", "b.txt", "--line", "3")
+    ran = run("ao-review", "shop-1", "--request-changes", "-m", "Round up.", "--file", "b.txt", "--line", "1")
     assert ran.out == "#1 changes_requested; open comments: pr1-1\n"
     assert run("ao-review", "1", "--approve", "--as", "Ada").out.startswith("#1 changes_requested")
     seen = _json(run("ao-review", "1", "--approve", "--json"))

@@ -11,7 +11,7 @@ import time
 import pytest
 import scripts
 
-from lib import config, paths, store
+from lib import clock, config, paths, sessions, store
 from lib.runtime import tmux
 
 start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
@@ -56,9 +56,10 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
-def test_start_without_a_test_command_says_in_the_file_that_nothing_is_checked(repo):
+def test_start_without_a_test_command_says_as_in_the_file_that_nothing_is_checked(repo, capsys):
     (repo / "Makefile").unlink()
     start.main([])
+    assert start.UNCHECKED in capsys.readouterr().err and start.UNCHECKED in (repo / "ao.yaml").read_text()
     assert config.setting(project(repo), "ci") == [] and not config.setting(project(repo), "merge.require_checks")
     (repo / "Makefile").write_text("test:\n")
     start.main(["--force"])
@@ -85,6 +86,45 @@ def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
     git(repo, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/release")
     start.main([])
     assert config.setting(project(repo), "default_branch") == "release"
+
+
+def test_start_guesses_the_default_branch_from_the_branches_that_exist(repo):
+    """F41: with nothing checked out that has a name."""
+    git(repo, "branch", "-m", "trunk", "master")
+    git(repo, "checkout", "-q", "--detach")
+    assert start.default_branch(str(repo)) == "master"
+    git(repo, "branch", "-m", "master", "trunk")
+    assert start.default_branch(str(repo)) == "trunk"
+
+
+def test_start_takes_an_id_that_means_no_other_repository(repo, tmp_path, capsys):
+    start.main([])
+    other = tmp_path / "elsewhere" / "my shop"
+    other.parent.mkdir()
+    git(tmp_path, "clone", "-q", str(repo), str(other))
+    start.main(["--repo", str(other)])
+    assert list(config.load(str(other / "ao.yaml")).projects) == ["my-shop"]
+    record = {**sessions.blank("ms-1", "my-shop", clock.Clock(0.0)), "config_path": str(repo / "ao.yaml")}
+    sessions.create(str(tmp_path / "home"), record, clock.Clock(0.0))
+    for folder, id in ((other, "my-shop-2"), (repo, "my-shop")):
+        start.main(["--force", "--repo", str(folder)])
+        assert list(config.load(str(folder / "ao.yaml")).projects) == [id]
+    assert f"project 'my-shop' is '{repo}' already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("def test_one(): assert True", "python3 -m pytest"),
+        ("import pytest, unittest", "python3 -m pytest"),
+        ("import unittest", "python3 -m unittest discover -s tests"),
+    ],
+)
+def test_the_test_command_is_guessed_from_tests_in_python(tmp_path, text, command):
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text(text)
+    assert start.test_command(str(tmp_path)) == command
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lib import git
 from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
@@ -26,6 +27,18 @@ def add(record: _pulls.Record, decision: str, author: str, session: str, at: str
     id = f"pr{record['number']}-{len(reviews) + 1}"
     entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
     reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
+
+
+def check_place(folder: str, record: _pulls.Record, file: str, line: int) -> None:
+    """AoError when a comment would stand nowhere: the pull request leaves its file alone, or that has no such line."""
+    head, number = record["head_sha"], record["number"]
+    changed = git.out(folder, "diff", "--name-only", "-z", f"refs/heads/{record['base_branch']}...{head}", "--")
+    if file not in changed.split("\0"):
+        raise AoError(f"cannot comment on '{file}': pull request '{number}' does not change it")
+    text = git.run(folder, "show", f"{head}:{file}").out
+    lines = len(text.split("\n")) - text.endswith("\n")
+    if line and not 0 < line <= lines:
+        raise AoError(f"cannot comment on line {line} of '{file}': in pull request '{number}' it has {lines} lines")
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:

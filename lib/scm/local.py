@@ -251,6 +251,9 @@ def review(
 ) -> Pull:
     """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
     said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
+    record = _wanted(home, project, session)
+    if said.get("file") and record["state"] == "open":
+        _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 
