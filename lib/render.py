@@ -111,6 +111,20 @@ def brief(text: str) -> str:
     return fit(plain(text), LONGEST)
 
 
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def size(bytes: int) -> str:
+    """Bytes for people: `800 B`, `164 KiB`, `1.5 GiB`."""
+    value, unit = float(bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
+
+
 def age(seconds: float) -> str:
     """A short age for people: `12s`, `5m`, `3h`, `2d`."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):

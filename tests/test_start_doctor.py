@@ -317,6 +317,27 @@ def test_validate_names_every_mistake_and_warning(repo, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
     configure(repo)
     assert shown.main(["validate"]) == 0
+    assert capsys.readouterr().out == f"{repo}/ao.yaml: 1 project, no mistakes\n"
+
+
+def test_validate_looks_at_what_the_settings_name_and_answers_in_the_order_of_lines(repo, tmp_path, capsys):
+    (repo / "ao.yaml").write_text(
+        "projects:\n  shop:\n    path: .\n    symlinks: [Makefile, .env]\n    zzz: 1\n    rules_file: RULES.md\n"
+        "    default_branch: main\n    agent_config: {command: [sh]}\n"
+        f"  other:\n    path: {tmp_path}\n    agent_config: {{command: [sh]}}\npoll_interval: soon\n"
+    )
+    assert shown.main(["validate"]) == 1
+    assert [line.removeprefix(f"{repo}/ao.yaml:") for line in capsys.readouterr().out.splitlines()] == [
+        f"4: projects.shop.symlinks: there is no '.env' in '{repo}' (warning)",
+        "5: projects.shop.zzz: unknown setting, ignored (warning)",
+        f"6: projects.shop.rules_file: there is no file '{repo}/RULES.md'",
+        f"7: projects.shop.default_branch: there is no branch 'main' in '{repo}'",
+        f"10: projects.other.path: '{tmp_path}' is not a git repository",
+        "12: poll_interval: not a duration: 'soon' (write 30s, 5m, 2h or 1d)",
+    ]
+    (repo / "ao.yaml").write_text("")
+    assert shown.main(["validate"]) == 0
+    assert "ao.yaml:1: projects: there is none; ao-start writes one (warning)\n" in capsys.readouterr().out
 
 
 def test_path_and_plugins_answer_in_both_forms(repo, capsys):
