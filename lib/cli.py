@@ -14,7 +14,7 @@ from lib.errors import AoError, UsageError
 TYPE_CHECKING = False  # see render: typing is slow to import
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from lib.config import Config, Project
@@ -173,6 +173,15 @@ def each(name: str, items: Iterable[str], act: Callable[[str], dict[str, Any]]) 
             found.append({"id": item, "error": one_line(str(error))})
             say(f"{name}: {found[-1]['error']}")
     return found
+
+
+def attach(home: str, session: Mapping[str, Any]) -> NoReturn:
+    """Become the terminal of a session's agent."""
+    from lib import plugins
+
+    command = plugins.load("runtime", session["runtime"]).attach(home, session["runtime_handle"])
+    say("leave this terminal with Ctrl-b d; the agent goes on")
+    os.execvp(command[0], command)
 
 
 def answer(value: Any) -> None:

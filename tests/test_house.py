@@ -349,6 +349,21 @@ def test_recipes_are_one_line():
     assert not [line for line, after in itertools.pairwise(lines) if line[:1] == after[:1] == "\t"]
 
 
+def test_install_says_when_its_folder_is_not_on_the_path(tmp_path):
+    for path, said in ((os.environ["PATH"], True), (f"{tmp_path}/bin:{os.environ['PATH']}", False)):
+        done = subprocess.run(
+            ["make", "-s", "install", f"PREFIX={tmp_path}"],
+            cwd=ROOT,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == f"linked into {tmp_path}/bin\n" and os.path.exists(tmp_path / "bin" / "ao-spawn")
+        assert (f'export PATH="{tmp_path}/bin:$PATH"' in done.stderr) == said
+
+
 def cron(tmp_path, listing: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Install the loop into a crontab that is a file; `crontab -l` runs `listing`."""
     fake = tmp_path / "crontab"

@@ -482,3 +482,11 @@ def test_an_exact_id_wins_over_a_longer_one(world):
     assert world.record("shop-1")["id"] == "shop-1"
     with pytest.raises(sessions.AoError, match="can mean several"):
         world.record("shop-")
+
+
+def test_who_is_taken_to_a_terminal_is_told_how_to_leave_it(world, monkeypatch):
+    became = []
+    monkeypatch.setattr(os, "execvp", lambda program, words: became.append(words))
+    said = [world.ok("ao-spawn", "--task", "x", "--open").err, world.call("ao-attach", "shop-1").err]
+    assert all(text.endswith("leave this terminal with Ctrl-b d; the agent goes on\n") for text in said)
+    assert became == [tmux.attach(world.home, "shop-1")] * 2

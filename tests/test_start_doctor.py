@@ -207,8 +207,8 @@ def test_what_is_missing_is_said_with_what_helps(repo, capsys):
     assert findings(capsys)["config"][0] == {
         "check": "config",
         "state": "warning",
-        "text": f"no ao.yaml for '{repo}'",
-        "remedy": "ao-start",
+        "text": f"there is no ao.yaml for '{repo}'",
+        "remedy": "write one with: ao-start",
     }
 
 

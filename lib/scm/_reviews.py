@@ -84,10 +84,18 @@ def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
 
 def comments(record: _pulls.Record, url: str) -> list[Comment]:
     """The open threads as comments, in the order in which they were written."""
-    return [
-        Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
-        for e in open_threads(record)
-    ]
+    return [_comment(entry, url) for entry in open_threads(record)]
+
+
+def approvals(record: _pulls.Record, url: str) -> list[Comment]:
+    """The newest word of each reviewer who approves."""
+    newest = {entry["author"]: entry for entry in record["reviews"] if entry["decision"] != "commented"}
+    approve = [name for name, decision in decisions(record).items() if decision == "approved"]
+    return [_comment(newest[name], url) for name in approve]
+
+
+def _comment(e: Mapping[str, Any], url: str) -> Comment:
+    return Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
 
 
 def is_bot(author: str) -> bool:

@@ -94,6 +94,12 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
     return _reviews.comments(record, url(home, project, record))
 
 
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    record = _wanted(home, project, session)
+    return _reviews.approvals(record, url(home, project, record))
+
+
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
     statuses = {check["status"] for check in pull["ci_checks"]}
