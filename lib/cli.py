@@ -128,10 +128,12 @@ def project(args: argparse.Namespace) -> Project:
 
 def check_project(home: str, id: str | None) -> None:
     """AoError when there is no such project, neither in the configuration nor in the records; None means all."""
+    if id is None:
+        return
     from lib import config, paths
 
     known = set(os.listdir(paths.sessions(home)) if os.path.isdir(paths.sessions(home)) else ())
-    if id is None or id in known:
+    if id in known:
         return
     found = config.examine(config.find(os.getcwd()))[0]
     known |= {*found.projects, *found.broken}

@@ -95,14 +95,12 @@ def fit(text: str, room: int) -> str:
 
 def clip(line: str, room: int) -> str:
     """`fit` for a line that may have colours."""
-    if "\x1b" not in line:
-        return fit(line, room)
-    import re
-
-    kept = ""
-    for piece in re.split("(\x1b\\[[0-9;]*m)", line):
-        kept += piece if piece.startswith("\x1b") else fit(piece, room)
-        room -= 0 if piece.startswith("\x1b") else min(room, width(piece))
+    text, *coloured = line.split("\x1b[")
+    kept = fit(text, room)
+    for piece in coloured:
+        room -= min(room, width(text))
+        code, _, text = piece.partition("m")
+        kept += f"\x1b[{code}m{fit(text, room)}"
     return kept
 
 
