@@ -16,7 +16,7 @@ from conftest import ROOT, until
 from talking import change, clock, configure, logged_events, record, red, told
 from terminals import agent, launch
 
-from lib import cli, events, loop, observe, paths, rounds, sessions, store
+from lib import cli, events, loop, observe, paths, render, rounds, sessions, store
 from lib.runtime import tmux
 from lib.scm import local
 from lib.workspace import worktree
@@ -150,29 +150,33 @@ def test_a_table_longer_than_the_terminal_says_what_is_missing(home):
 
 
 RESIZED = """
+rows = [[f"shop-{n}", ("needs_input", "red"), f"feat/{n}-a-branch", "words " * (20 % n * 9 + 1)] for n in range(1, 4)]
+names, spare, foot = ["session", "status", "branch", "about"], ["branch"], " columns " + "." * 200
+"""
+DRAWS = """
 import os, sys, time
 from lib import render
-rows = [[f"shop-{n}", ("needs_input", "red"), f"feat/{n}-a-branch", "words " * 20] for n in range(1, 4)]
-drawn, last = [], None
+drawn, last, said = [], None, "said before\\n" * 12  # or what is wrapped would be out of sight at once
 while True:
     if (size := os.get_terminal_size()) != last:
-        last, text = size, render.table(rows, ["session", "status", "branch", "about"], size.columns, True, ["branch"])
-        drawn = render.redraw(sys.stdout, text, drawn, foot=f"{size.columns} columns " + "." * 200)
+        last, text = size, render.table(rows, names, size.columns, True, spare)
+        drawn, said = render.redraw(sys.stdout, text, drawn, said, f"{size.columns}{foot}"), ""
     time.sleep(0.01)
 """
 
 
 def test_the_table_is_whole_again_and_there_once_after_each_resize(home):
     """The terminal wraps what was drawn when it was wider, and joins it again."""
-    launch(home, "watch", [sys.executable, "-c", RESIZED], PYTHONPATH=ROOT)
+    shown: dict[str, object] = {}
+    exec(RESIZED, shown)
+    launch(home, "watch", [sys.executable, "-c", RESIZED + DRAWS], PYTHONPATH=ROOT)
     for columns in (120, 60, 40, 80, 40, 150, 119, 20):
         tmux._tmux(home, "resize-window", "-t", "=watch:", "-x", str(columns), "-y", "30")
         until(lambda columns=columns: f"\n{columns} columns" in tmux.screen(home, "watch"), f"{columns} columns")
-        lines = tmux.screen(home, "watch").rstrip().split("\n")
-        table = lines[lines.index(next(line for line in lines if line.startswith("session"))) :]
-        firsts = [line.split(" ")[0] for line in table]
-        assert firsts == ["session", "shop-1", "shop-2", "shop-3", str(columns)], lines
-        assert max(map(len, table)) <= columns
+        text = render.table(shown["rows"], shown["names"], columns, False, shown["spare"])
+        expected = text + render.fit(f"{columns}{shown['foot']}", columns) + "\n"
+        screen = tmux.screen(home, "watch")
+        assert screen.endswith(expected) and screen.count("session") == 1, screen
 
 
 def test_without_a_session_it_says_what_to_do_and_that_it_is_paused(home):
