@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def session() -> Session | None:
     """The session whose agent runs this command, or in whose worktree it is run; None for a person elsewhere."""
-    home = paths.home()
+    home = paths.home(make=False)
     project, id = os.environ.get("AO_PROJECT_ID", ""), os.environ.get("AO_SESSION_ID", "")
     if not (project and id):
         below = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(os.path.join(home, "worktrees")))
@@ -45,7 +45,7 @@ def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any
     if number.isdecimal():
         found = project(args)
         return found, {"id": "", "project_id": found.id, "claimed_pr_number": int(number)}
-    record = sessions.find(paths.home(), text)
+    record = sessions.find(paths.home(make=False), text)
     return projects.Settings().project(record), record
 
 

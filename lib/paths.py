@@ -13,10 +13,15 @@ NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 LONGEST_NAME = 64
 
 
-def home() -> str:
-    """The folder that holds all of ao's files: $AO_HOME or ~/.ao, made with mode 0700 when it is not there."""
-    path = os.path.abspath(os.path.expanduser(os.environ.get("AO_HOME") or "~/.ao"))
-    if not os.path.isdir(path):
+def home(make: bool = True) -> str:
+    """The folder that holds all of ao's files: $AO_HOME or ~/.ao.
+
+    It is made with mode 0700 when it is not there, except for who only reads.
+    """
+    path = os.path.normpath(os.path.expanduser(os.environ.get("AO_HOME") or "~/.ao"))
+    if not os.path.isabs(path):  # each command would mean another folder, by where it is run
+        raise AoError(f"{'AO_HOME' if os.environ.get('AO_HOME') else 'HOME'} must be an absolute path, not '{path}'")
+    if make and not os.path.isdir(path):
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:

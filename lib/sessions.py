@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lib import events, faults, overview, paths, status, store
 from lib.clock import Clock
-from lib.errors import AoError
+from lib.errors import AoError, UsageError
 
 Session = dict[str, Any]
 INBOX_KEPT = 50
@@ -146,11 +146,13 @@ def everything(home: str, project: str | None = None) -> Fleet:
 
 def find(home: str, text: str) -> Session:
     """The record of an exact id (also an archived one), else of an unambiguous prefix."""
+    if not text:
+        raise UsageError("say which session: its id, or the beginning of one; see: ao-status --all")
     for path in _files(home, text) if paths.is_name(text) else ():
         record = store.read(path)
         if record is not None:
             return record
-    matches = [record for record in everything(home).records if text and str(record["id"]).startswith(text)]
+    matches = [record for record in everything(home).records if str(record["id"]).startswith(text)]
     if len(matches) == 1:
         return matches[0]
     if matches:

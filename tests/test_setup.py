@@ -134,6 +134,21 @@ def test_a_new_enough_python_is_taken_even_if_the_first_one_is_not(system):
     assert done.stderr == f"setup: making .venv with {programs}/python3.12\n"
 
 
+def test_install_says_when_its_folder_is_not_on_the_path(tmp_path):
+    for path, said in ((os.environ["PATH"], True), (f"{tmp_path}/bin:{os.environ['PATH']}", False)):
+        done = subprocess.run(
+            ["make", "-s", "install", f"PREFIX={tmp_path}"],
+            cwd=ROOT,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == f"linked into {tmp_path}/bin\n" and os.path.exists(tmp_path / "bin" / "ao-spawn")
+        assert (f'export PATH="{tmp_path}/bin:$PATH"' in done.stderr) == said
+
+
 # --- CI -------------------------------------------------------------------------------------------------------------
 
 

@@ -226,8 +226,9 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=60)
+    _, said = spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
+    assert ("ao-spawn: interrupted; " in said) == (sign == signal.SIGINT)
     assert world.traces() == before
     assert locks_held(world) == []
 
@@ -558,3 +559,11 @@ def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
     done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
+
+
+def test_who_is_taken_to_a_terminal_is_told_how_to_leave_it(world, monkeypatch):
+    became = []
+    monkeypatch.setattr(os, "execvp", lambda program, words: became.append(words))
+    said = [world.ok("ao-spawn", "--task", "x", "--open").err, world.call("ao-attach", "shop-1").err]
+    assert all(text.endswith("leave this terminal with Ctrl-b d; the agent goes on\n") for text in said)
+    assert became == [tmux.attach(world.home, "shop-1")] * 2

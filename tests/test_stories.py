@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import scripts
-from conftest import ROOT
+from conftest import ROOT, until
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "demo"))
 
 import checking
+import run
 import world as worlds
 from world import World
 
-from lib import events, sessions
+from lib import events, sessions, store
 from lib.runtime import tmux
 
 RUN = os.path.join(ROOT, "tests", "demo", "run.py")
@@ -369,8 +370,36 @@ def test_a_demo_that_is_to_be_kept_stands_and_says_where() -> None:
         assert tmux.look(home), "its agents are still there"
         assert f"export AO_HOME={home} " in output
     finally:
-        tmux.kill_server(home)
-        shutil.rmtree(folder)
+        run.remove([folder])
+    assert not os.path.exists(folder)
+
+
+def test_a_demo_that_is_killed_leaves_nothing_behind() -> None:
+    demo, output = start_demo(), ""
+    assert demo.stdout
+    for line in demo.stdout:
+        output += line
+        if "opens pull request" in line:
+            break
+    demo.kill()
+    demo.wait()
+    folder = folder_of(output)
+    until(lambda: not os.path.exists(folder) and not processes_with(folder), "the end of all")
+
+
+def test_the_next_demo_sweeps_what_a_killed_one_left_and_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+    """Folders of a demo that is dead, of one that is alive, of one that is to stay, and of something else."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("ao-demo-dead", "ao-demo-alive", "ao-demo-kept", "other"):
+        (tmp_path / name / "home").mkdir(parents=True)
+        if name != "ao-demo-kept":
+            (tmp_path / name / "demo.lock").touch()
+    with store.lock(str(tmp_path / "ao-demo-alive" / "demo")):
+        run.sweep()
+    assert sorted(os.listdir(tmp_path)) == ["ao-demo-alive", "ao-demo-kept", "other"]
+    assert run.remove([str(tmp_path / "other")]) == 2
+    assert run.remove([str(tmp_path / "ao-demo-kept")]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["ao-demo-alive", "other"]
 
 
 def test_a_demo_that_fails_says_so_and_keeps_its_folder(tmp_path: Path) -> None:

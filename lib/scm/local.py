@@ -94,6 +94,12 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
     return _reviews.comments(record, url(home, project, record))
 
 
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    record = _wanted(home, project, session)
+    return _reviews.approvals(record, url(home, project, record))
+
+
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
     statuses = {check["status"] for check in pull["ci_checks"]}
@@ -251,6 +257,9 @@ def review(
 ) -> Pull:
     """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
     said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
+    record = _wanted(home, project, session)
+    if said.get("file") and record["state"] == "open":
+        _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 
