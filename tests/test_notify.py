@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -89,13 +88,11 @@ def test_a_notifier_that_hangs_delays_nobody_and_sends_nothing_later(home, notif
 
     def hangs(told):
         sent.append(told["message"])
-        wakes.wait(120)
+        wakes.wait()  # whoever waits for it hangs with it
 
     notifier("slow", hangs)
     file = file_of(home, defaults={"notifiers": ["slow", "stdout"]})
-    started = time.monotonic()
     answers = notify.send(home, [(file, news("first")), (file, news("second"))], clock())
-    assert time.monotonic() - started < 30
     assert set(answers.values()) == {""} and len(told(home)) == 2
     assert len(logged_events(home, "notify_failed")) == 2
     wakes.set()

@@ -238,14 +238,12 @@ def test_a_forge_that_hangs_keeps_no_other_project_waiting(home, monkeypatch):
 
     def hangs(home_, project, group, clock):
         if project.source.startswith(other):
-            wakes.wait(120)
+            wakes.wait()  # whoever waits for it hangs with it
         return {one["id"]: pull() for one in group}
 
     monkeypatch.setattr(local, "look", hangs)
-    started = time.monotonic()
     look(home)
     wakes.set()
-    assert time.monotonic() - started < 30
     assert find(home)["pr"]["number"] == 7
     assert (find(home, "shop-2")["pr"], find(home, "shop-2")["pr_unknown_since"]) == (None, clock().iso)
 

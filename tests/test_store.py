@@ -225,12 +225,12 @@ def test_what_a_killed_writer_left_is_swept_away_and_what_a_living_one_has_is_no
     writer, dead = script(code, path), script(code, path)
     assert [one.stdout.readline() for one in (writer, dead)] == ["written\n"] * 2
     dead.kill()
-    dead.wait(10)
+    dead.wait(60)
     assert len(os.listdir(os.path.dirname(path))) == 2
     store.sweep(os.path.dirname(path))
     assert len(os.listdir(os.path.dirname(path))) == 1
     writer.kill()
-    writer.wait(10)
+    writer.wait(60)
     store.sweep(os.path.dirname(path))
     assert os.listdir(os.path.dirname(path)) == []
 

@@ -183,11 +183,10 @@ def test_the_table_is_whole_again_and_there_once_after_each_resize(home):
     launch(home, "watch", [sys.executable, "-c", RESIZED + DRAWS], PYTHONPATH=ROOT)
     for columns in (120, 60, 40, 80, 40, 150, 119, 20):
         tmux._tmux(home, "resize-window", "-t", "=watch:", "-x", str(columns), "-y", "30")
-        until(lambda columns=columns: f"\n{columns} columns" in tmux.screen(home, "watch"), f"{columns} columns")
         text = render.table(shown["rows"], shown["names"], columns, False, shown["spare"])
         expected = text + render.fit(f"{columns}{shown['foot']}", columns) + "\n"
-        screen = tmux.screen(home, "watch")
-        assert screen.endswith(expected) and screen.count("session") == 1, screen
+        until(lambda expected=expected: tmux.screen(home, "watch").endswith(expected), expected)
+        assert tmux.screen(home, "watch").count("session") == 1, tmux.screen(home, "watch")
 
 
 def test_without_a_session_it_says_what_to_do_and_that_it_is_paused(home):
@@ -205,7 +204,7 @@ def test_a_loop_whose_folder_is_removed_ends_and_makes_no_new_one(home):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: (loop.read(home).get("react") or {}).get("at"), "the first round")
         os.rename(home, home + "-gone")
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     shutil.rmtree(home + "-gone")
     assert process.returncode == 0
 

@@ -35,8 +35,8 @@ from lib import render, sessions, status, store
 from lib.errors import AoError, Busy
 from lib.runtime import tmux
 
-MOST = 90.0  # seconds, once everything is set up
-SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
+MOST = float(os.environ.get("MOST", "90"))  # seconds, once everything is set up
+SPAN = f"{MOST + 30:.0f}s"  # after which the loop ends by itself, should nobody be left to end it
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 PREFIX = "ao-demo-"  # of the folder's name
 WATCHER = ("sh", "-c", 'read -r _ || exec "$@"', "sh")  # becomes what is behind it when nobody lives to write a line
