@@ -402,6 +402,14 @@ def test_a_test_without_an_ao_home_of_its_own_cannot_write_to_the_person_s() -> 
         paths.home()
 
 
+@pytest.mark.parametrize("value", [None, "", "~/.ao"])
+def test_ao_s_folder_is_below_the_person_s_where_nothing_else_is_said(value, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if value is not None:
+        monkeypatch.setenv("AO_HOME", value)
+    assert paths.home() == str(tmp_path / ".ao") and os.path.isdir(tmp_path / ".ao")
+
+
 def test_only_its_owner_can_enter_ao_s_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("AO_HOME", str(tmp_path / "home"))
     before = os.umask(0)

@@ -204,16 +204,24 @@ def test_a_crontab_that_cannot_be_read_is_left_alone_and_one_that_is_not_there_i
     assert len(table.read_text().splitlines()) == 1
 
 
-def test_the_crontab_runs_as_it_is_installed(tmp_path):
-    """cron gives a line to sh with a HOME and little else."""
-    assert cron(tmp_path, "echo no crontab for ada >&2; exit 1", AO_HOME=str(tmp_path / "home")).returncode == 0
+@pytest.mark.parametrize("home", ["home", ".ao"])
+def test_the_crontab_runs_as_it_is_installed(tmp_path, home):
+    """cron gives a line to sh with a HOME and little else; without AO_HOME the loop's folder is ~/.ao."""
+    named = {} if home == ".ao" else {"AO_HOME": str(tmp_path / home)}
+    assert cron(tmp_path, "echo no crontab for ada >&2; exit 1", **named).returncode == 0
     *_, command = (tmp_path / "table").read_text().split(" ", 5)
     command = command.replace("\\%", "%").replace("--for 1m", "--for 0s")
     done = subprocess.run(
-        ["/bin/sh", "-c", command], cwd="/", env={"HOME": "/"}, capture_output=True, text=True, timeout=60, check=False
+        ["/bin/sh", "-c", command],
+        cwd="/",
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (tmp_path / "home" / "loop.yaml").exists()
+    assert (tmp_path / home / "loop.yaml").exists()
 
 
 def test_the_service_starts_what_make_install_has_linked(tmp_path, monkeypatch):

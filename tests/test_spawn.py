@@ -508,6 +508,16 @@ def test_the_options_say_which_agent_works_where_with_which_text_and_for_whom(wo
     assert started == ["robot for shop-1", "shop-1"]
 
 
+def test_scripts_name_the_issue_the_project_and_its_configuration_from_anywhere(world):
+    world.issue(12, "Twelve")
+    where = ("--project", "shop", "--config", f"{world.folder}/ao.yaml")
+    assert "there is no ao.yaml" in world.call("ao-spawn", "--issue", "12", "--dry-run", cwd="/").err
+    assert world.call("ao-spawn", "--issue", "12", "--project", "no", *where[2:], cwd="/").code == 1
+    world.ok("ao-spawn", "--issue", "12", *where, cwd="/")
+    record = world.record("shop-1")
+    assert (record["issue_id"], record["config_path"]) == ("12", where[3])
+
+
 def test_open_goes_to_the_terminal_of_the_last_one_that_was_made(world, monkeypatch):
     went = []
     monkeypatch.setattr(os, "execvp", lambda *args: went.append(args))
