@@ -89,10 +89,8 @@ def create(home: str, record: Session, clock: Clock) -> bool:
     with store.lock(paths.sessions(home)):
         if any(map(os.path.exists, _files(home, record["id"]))):
             return False
-        if not store.reserve(path, record):
-            return False
-    events.append(home, clock, events.between({}, record))
-    return True
+        events.append(home, clock, events.between({}, record))
+        return store.reserve(path, record)
 
 
 def update(home: str, session: Session, change: Callable[[Session], Any], clock: Clock) -> Session:

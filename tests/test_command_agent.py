@@ -30,7 +30,8 @@ def session(*entries) -> dict:
 
 def test_the_prompt_takes_its_place_in_the_words_as_it_is():
     words = ["my-agent", "--model={model}", "--task", "do: {prompt}", "-x"]
-    started = command.launch(project(command=words, model="m1"), session(), "it's\n{model} $HOME; {prompt}")
+    record = session(agent_config={"model": "m1"})
+    started = command.launch(project(command=words, model="another by now"), record, "it's\n{model} $HOME; {prompt}")
     assert started.argv == ["my-agent", "--model=m1", "--task", "do: it's\n{model} $HOME; {prompt}", "-x"]
     assert started.has_prompt
 

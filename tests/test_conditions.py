@@ -155,7 +155,7 @@ def test_nothing_becomes_ready_while_the_forge_cannot_be_asked():
     evaluate(record)
     record["pr_unknown_since"] = ago(0)
     assert evaluate(record, 1000) == {}
-    assert record["pr"]["blockers"] == ["its head is newer than 30s"]
+    assert record["pr"]["blockers"] == ["its newest commit is there for less than 30s (merge.settle)"]
 
 
 @pytest.mark.parametrize("fields", [IDLE, LONG_IDLE, {"pr": ready_pull(), "activity": "blocked"}])

@@ -188,11 +188,19 @@ def test_restore_brings_a_pruned_worktree_back_with_its_links_and_set_up(world):
     assert {"work.txt", ".env", "ready-made"} <= set(os.listdir(path))
 
 
-@pytest.mark.parametrize("why", ["its pull request is merged", "its agent runs", "there is no program"])
+def test_restoring_what_runs_changes_nothing_and_succeeds(world):
+    world.spawn()
+    before = world.record("shop-1")
+    assert "shop-1 runs already" in world.ok("ao-restore", "shop-1").err
+    assert world.record("shop-1") == before
+    other = world.call("ao-restore", "shop-1", "--workspace", world.repo)
+    assert other.code == 1 and "its agent runs" in other.err
+
+
+@pytest.mark.parametrize("why", ["its pull request is merged", "there is no program"])
 def test_restore_refuses_and_changes_nothing(world, why):
     world.spawn()
-    if why != "its agent runs":
-        world.ok("ao-kill", "shop-1")
+    world.ok("ao-kill", "shop-1")
     if why == "its pull request is merged":
         world.change("shop-1", pr={"state": "merged", "number": 1})
     if why == "there is no program":
@@ -237,10 +245,13 @@ def test_what_went_with_the_terminals_comes_back_at_one_word(world):
     assert "no session was lost" in world.ok("ao-restore", "--lost").err
 
 
-def test_a_session_whose_spawn_was_undone_is_not_restored(world):
+def test_a_session_whose_spawn_was_undone_is_restored_on_a_new_branch_of_the_same_name(world):
     scripts.run("ao-spawn", "--task", "x", cwd=world.folder, AO_FAULT="spawn.worktree:after")
     world.look()
-    assert "the branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
+    assert world.record("shop-1")["status"] == "errored"
+    world.ok("ao-restore", "shop-1")
+    assert world.git("rev-parse", "feat/x").strip() == world.record("shop-1")["base_sha"]
+    assert "shop-1" in tmux.look(world.home)
 
 
 def test_restore_in_another_worktree_leaves_that_to_its_owner(world):
