@@ -21,8 +21,8 @@ def project(**keys) -> config.Project:
     return config.Project("shop", "/src/shop", "", {"agent_config": KEYS | keys})
 
 
-def session(*entries) -> dict:
-    return {"id": "app-1", "inbox": [{"id": id, "state": state} for id, state in entries]}
+def session(*entries, agent_config=None) -> dict:
+    return {"id": "app-1", "agent_config": agent_config or {}, "inbox": [{"id": id, "state": state} for id, state in entries]}
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
