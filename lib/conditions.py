@@ -288,12 +288,13 @@ def due_items(session: Session, key: str) -> list[str]:
 
 
 def record_result(session: Session, key: str, clock: Clock, error: str = "", is_known: bool = True) -> None:
-    """Note how the intent of a condition ended; only a success counts as an attempt.
+    """Note how the intent of a condition ended; what has failed is no attempt.
 
-    Where it cannot be known whether a message arrived it counts as told: a person hears of it, it is not sent again.
+    Where it cannot be known whether a message arrived it counts: a person hears of it, it is not sent again.
     """
     condition = session["conditions"][key]
     intent, ok = condition["intent"], not error if is_known else None
+    is_late = bool(condition.get("result")) and condition["result"]["ok"] is None  # and was counted as unsure
     condition["result"] = {"fingerprint": intent["fingerprint"], "ok": ok, "error": error or None, "at": clock.iso}
     if intent["action"] == "escalate":
         condition["failures"] = condition.get("failures", 0) + (not ok)
@@ -302,8 +303,7 @@ def record_result(session: Session, key: str, clock: Clock, error: str = "", is_
     condition.update(failures=condition.get("failures", 0) + 1 if error else 0, last_error=error, is_unsure=ok is None)
     if ok is not False:
         _note_told(session, key, intent.get("items") or ())
-    if ok:
-        condition["attempts"] += 1
+        condition["attempts"] += not is_late
     if ok and intent["action"] == "send-to-agent":
         condition["delivered_head"] = intent.get("head_sha") or ""
 
