@@ -22,7 +22,8 @@ def project(**keys) -> config.Project:
 
 
 def session(*entries, agent_config=None) -> dict:
-    return {"id": "app-1", "agent_config": agent_config or {}, "inbox": [{"id": id, "state": state} for id, state in entries]}
+    inbox = [{"id": id, "state": state} for id, state in entries]
+    return {"id": "app-1", "agent_config": agent_config or {}, "inbox": inbox}
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
