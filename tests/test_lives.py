@@ -567,3 +567,39 @@ def test_an_effect_that_is_under_way_is_left_alone(world, monkeypatch):
         assert "shop-1" in tmux.look(world.home)
     rounds.act(world.home)
     assert tmux.look(world.home) == {}
+
+
+def test_a_restore_of_one_that_runs_changes_nothing(world):
+    world.spawn()
+    before = world.record("shop-1")
+    assert "runs already" in world.ok("ao-restore", "shop-1").err
+    assert world.record("shop-1") == before
+
+
+def test_what_a_prune_saved_is_told_where_it_is_needed(world):
+    path = world.spawn()["workspace_path"]
+    open(os.path.join(path, "draft"), "w").close()
+    world.ok("ao-kill", "shop-1")
+    pruned = world.ok("ao-prune", "shop-1")
+    [ref] = backups(world)
+    assert world.record("shop-1")["backup_ref"] == ref
+    for done in (pruned, world.ok("ao-restore", "shop-1"), world.ok("ao-status", "--why", "shop-1")):
+        assert ref in done.out + done.err
+
+
+def test_a_claim_says_who_has_the_branch_and_how_to_free_it(world):
+    owner = world.spawn("--task", "one")
+    forging.commit(owner["workspace_path"], "a.txt", "two\n")
+    world.ok("ao-pr", "open", "--title", "One", cwd=owner["workspace_path"])
+    world.ok("ao-kill", "shop-1")
+    world.spawn("--task", "two", "--no-prompt")
+    done = world.call("ao-claim", "shop-2", "1")
+    assert done.code == 1 and "ao-prune shop-1" in done.err
+
+
+def test_what_an_agent_said_last_can_be_read_when_its_terminal_is_gone(world):
+    living.configure(world, ["sh", "-c", "echo so long; exit 3"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or world.record("shop-1")["runtime_state"] == "exited")
+    until(lambda: not tmux.look(world.home))
+    assert "so long" in world.ok("ao-logs", "shop-1").out

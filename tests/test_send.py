@@ -208,3 +208,13 @@ def test_many_senders_at_once_lose_nothing(world):
         list(pool.map(send, range(40)))
     assert sorted(int(text) for text, _ in inbox(world)) == list(range(40))
     assert json.dumps(world.record("shop-1"))
+
+
+def test_send_says_what_keeps_the_message_from_its_agent(world):
+    world.change("shop-1", activity="waiting_input", question="Delete it? (y/n)")
+    assert "it asks a question first (Delete it? (y/n))" in world.ok("ao-send", "shop-1", "hello").err
+    world.change("shop-1", activity="ready", question=None)
+    assert "no question of it is known" in world.ok("ao-send", "shop-1", "--answer", "y").err
+    tmux.stop(world.home, "shop-1")
+    until(lambda: world.look() or world.record("shop-1")["runtime_state"] != "alive")
+    assert "its agent does not run: ao-restore shop-1" in world.ok("ao-send", "shop-1", "hello").err
