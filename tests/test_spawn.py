@@ -500,7 +500,7 @@ def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
     until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
 
 
-# --- what is refused, and what is said ---------------------------------------------------------------------------------
+# --- what is refused, and what is said -------------------------------------------------------------------------------
 
 
 def test_an_empty_issue_id_starts_nothing(world):
