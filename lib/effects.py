@@ -39,7 +39,7 @@ FAULT = "AO_FAULT"  # tests set it to `<effect>:before`, `<effect>:inside` or `<
 
 
 @contextlib.contextmanager
-def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
+def hold(home: str, session: Mapping[str, Any], patience: float = store.BLINK) -> Iterator[None]:
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
     with store.lock(path, patience):

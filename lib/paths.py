@@ -61,6 +61,15 @@ def forge(home: str, project: str) -> str:
     return os.path.join(home, "forge", name(project, "project"))
 
 
+def shared(home: str) -> list[tuple[str, str]]:
+    """The files that all sessions of a project share, each with the project's name."""
+    found = [(name[:-5], os.path.join(home, "projects", name)) for name in _files(os.path.join(home, "projects"))]
+    for name in _listed(os.path.join(home, "forge")):
+        folder = os.path.join(home, "forge", name)
+        found += [(name, os.path.join(folder, file)) for file in _files(folder)]
+    return found
+
+
 def report(home: str, project: str, id: str) -> str:
     return os.path.join(home, "reports", name(project, "project"), name(id, "session id"))
 
@@ -81,7 +90,7 @@ def log(home: str, *parts: str) -> str:
 
 
 def lock(home: str, *parts: str) -> str:
-    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`, `repo/<hash>`."""
+    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`."""
     return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
 
 
@@ -91,3 +100,14 @@ def loop(home: str) -> str:
 
 def cache(home: str, entry: str) -> str:
     return os.path.join(home, "cache", name(entry, "cache"))
+
+
+def _files(folder: str) -> list[str]:
+    return [name for name in _listed(folder) if name.endswith(".yaml")]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -1,4 +1,4 @@
-"""What concerns a whole project: the conditions `all-complete`, `cannot-look` and `config-error`.
+"""What concerns a whole project: the conditions `all-complete`, `cannot-look`, `config-error` and `file-damaged`.
 
 They are kept in projects/<project>.yaml, with the shape of a session's conditions and the same promises: open as long
 as the facts say so, told once.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
-ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
+_URGENT = {"priority": "urgent", "message": None, "include_summary": False}
+ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
 RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
@@ -67,25 +69,51 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
     for problem in problems:
         groups.setdefault(problem["project_id"], [])
     for project, members in groups.items():
-        path = paths.project(home, project)
         mine = [problem for problem in problems if problem["project_id"] == project]
         try:
-            facts = store.read(path) or {}
-        except Unreadable:
-            facts = {}
-            mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
-        trial = copy.deepcopy(facts)
-        _fold(trial, members, mine, clock)
-        if trial != facts:
-            before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock))
-            known = before.get("problems") or {}
-            new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-            names = {"type": "tick_error", "project_id": project}
-            found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
-            events.append(home, clock, found)
+            _evaluate(home, project, members, mine, clock)
+        except AoError as error:  # the other projects have their turn
+            problems.append({"session_id": None, "project_id": project, "message": str(error)})
 
 
-def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
+def _evaluate(
+    home: str, project: str, members: list[Mapping[str, Any]], mine: list[dict[str, Any]], clock: Clock
+) -> None:
+    path = paths.project(home, project)
+    try:
+        facts = store.read(path) or {}
+    except Unreadable:
+        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
+        facts = store.read(path) or {}
+    fold = functools.partial(_fold, members=members, problems=mine, damaged=_damaged(home, project), clock=clock)
+    trial = copy.deepcopy(facts)
+    fold(trial)
+    if trial != facts:
+        before, after = store.update(path, fold)
+        known = before.get("problems") or {}
+        new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
+        names = {"type": "tick_error", "project_id": project}
+        found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+        events.append(home, clock, found)
+
+
+def _damaged(home: str, project: str) -> str:
+    """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
+    folders = [os.path.join(home, name, project) for name in ("sessions", "launch", "forge")]
+    folders += [os.path.join(home, "forge", project, "prs"), os.path.join(home, "projects")]
+    found = [
+        f"{entry.name.rpartition(store.ASIDE)[2]} {entry.path}"
+        for folder in folders
+        if os.path.isdir(folder)
+        for entry in os.scandir(folder)
+        if store.ASIDE in entry.name and (folder != folders[-1] or entry.name.startswith(project + ".yaml"))
+    ]
+    return max(found, default="")
+
+
+def _fold(
+    facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], damaged: str, clock: Clock
+) -> None:
     found = {problem["session_id"] or problem["message"]: problem["message"] for problem in problems}
     if found != (facts.get("problems") or {}):
         facts["problems"] = found
@@ -95,6 +123,7 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     broken = any(one.get("config_error") for one in members if status.is_live(one))
     _open_or_close(facts, "config-error", "error" if broken else "", clock)
+    _open_or_close(facts, "file-damaged", damaged, clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
 
@@ -145,7 +174,7 @@ def news(
     from lib import notify
 
     reaction = {**config.reactions(project), **ALWAYS}[key]
-    message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
+    message, item = _message(key, condition, members, reaction), [condition["since"], condition["item"]]
     told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
         told["summary"] = summary(members)
@@ -188,9 +217,12 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
     store.update(paths.project(home, project.id), change)
 
 
-def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
+def _message(key: str, condition: Mapping[str, Any], members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
     if reaction["message"]:
         return str(reaction["message"])
+    if key == "file-damaged":
+        path = condition["item"].partition(" ")[2]
+        return f"a file was damaged and is set aside as '{path}'; look at what is missing, then remove it: ao-doctor"
     if key == "all-complete":
         merged = sum(one["status"] == "merged" for one in members)
         return f"all {len(members)} sessions have ended, {merged} of them merged"

@@ -3,6 +3,8 @@
 The lock is a sidecar, never x.yaml itself: `write` replaces the file's inode, and a lock on the old inode protects
 nobody. Readers take no lock: a rename is atomic, so they see the old file or the new one. Every file ends with the
 line `...`, YAML's own end of document, so that a file cut short is noticed instead of being read as a smaller one.
+What a file held before it was last written stays beside it: that is what a process leaves which dies before its write,
+so whatever goes on after a crash goes on from there too when a disk has lost the newest state.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     import yaml
 
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
+ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
+BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+BLINK = 0.05  # seconds; whoever asks whether a lock is held holds it for a moment, which keeps nobody else from it
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),
@@ -72,8 +77,13 @@ def dumps(value: dict[str, Any]) -> str:
 
 
 def write(path: str, value: dict[str, Any], mode: int = 0o600) -> None:
-    """Replace a file by a mapping, all or nothing, also when the power goes."""
-    replace(path, dumps(value).encode("utf-8"), mode)
+    """Replace a file by a mapping, all or nothing, also when the power goes; what it held is kept beside it."""
+    content = dumps(value).encode("utf-8")
+    if os.path.exists(path):
+        with contextlib.suppress(OSError):  # without it a damaged file leaves less behind, which is no reason to fail
+            _unlink(path + BEFORE)
+            os.link(path, path + BEFORE)
+    replace(path, content, mode)
 
 
 def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
@@ -111,7 +121,7 @@ def _save(
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            _unlink(temporary)
 
 
 def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,12 +131,12 @@ def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[st
     differs. A file that cannot be read raises Unreadable and stays as it is.
     """
     with lock(path):
-        before = read(path) or {}
-        after = copy.deepcopy(before)
-        change(after)
-        if after != before:
-            write(path, after)
-    return before, after
+        old = read(path) or {}
+        new = copy.deepcopy(old)
+        change(new)
+        if new != old:
+            write(path, new)
+    return old, new
 
 
 @contextlib.contextmanager
@@ -159,25 +169,63 @@ def is_held(path: str) -> bool:
         return True
 
 
-def set_aside(path: str, now: str, rested: float = 0.0) -> str:
+def set_aside(
+    path: str,
+    now: str,
+    rested: float = 0.0,
+    mend: Callable[[dict[str, Any]], None] | None = None,
+    only_for_another: bool = False,
+) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
-    One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
+    What it held before takes its place, changed by `mend`; with `only_for_another` it stays when there is nothing that
+    could. One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
     """
     with lock(path):
         try:
             read(path)
             return ""
         except Damaged as error:
-            if time.time() - os.stat(path).st_mtime < rested:
+            known = before(path)
+            if 0 <= time.time() - os.stat(path).st_mtime < rested or (only_for_another and known is None):
                 return str(error)
-            target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
+            target = f"{path}{ASIDE}{re.sub('[^0-9]', '', now)}"
             while os.path.exists(target):
                 target += "x"
-            os.rename(path, target)
-            return f"{error}; it is set aside as '{target}'"
+            os.link(path, target)
+            if known is None:
+                os.unlink(path)
+                return f"{error}; it is set aside as '{target}'"
+            if mend:
+                mend(known)
+            replace(path, dumps(known).encode("utf-8"))
+            return f"{error}; it is set aside as '{target}', and what it held before is used"
         except Unreadable as error:  # what it holds is not known, so it stays
             return str(error)
+
+
+def before(path: str) -> dict[str, Any] | None:
+    """What a file held before it was last written, None when that is not known."""
+    try:
+        return read(path + BEFORE)
+    except Unreadable:
+        return None
+
+
+def is_whole(path: str) -> bool:
+    """Whether a file ends as `write` ends it, which is quicker to see than what it holds. True when there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(END)))
+            return file.read() == END.encode()
+    except OSError:
+        return True  # whoever reads it finds out why
+
+
+def forget(path: str) -> None:
+    """Remove a file and what is kept of it; absent is success."""
+    for name in (path, path + BEFORE):
+        _unlink(name)
 
 
 def clean(value: Any) -> Any:
@@ -214,6 +262,11 @@ def dumper() -> type[yaml.CSafeDumper]:
             return True
 
     return Dumper
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _sync(folder: str) -> None:
