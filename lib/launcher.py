@@ -95,13 +95,11 @@ def _pass_on_signals(agent: int) -> list[int]:
 
 
 def _leave(path: str, code: int, error: str = "") -> None:
-    """Write the exit file, whole or not at all."""
+    """Write the exit file in one go: half of one is no JSON, and is taken for none."""
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"code": code, "at": at, "pid": os.getpid()} | ({"error": error} if error else {}), file)
-    os.replace(temporary, path)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"code": code, "at": at, "pid": os.getpid()} | ({"error": error} if error else {})))
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def prune(
     with _doing(home, session, "prune", clock, check_prunable, prune=True) as record:
         record, freed, ref = _end(home, record, clock, project)
         if archive_too:
-            launch.forget(home, record)
             with effects.effect("archive.record"):
+                launch.forget(home, record)
                 sessions.archive(home, record)
         return freed, ref
 
@@ -86,22 +86,9 @@ def restore(home: str, project: Project, session: Session, clock: Clock, workspa
 
 def claim(home: str, project: Project, session: Session, number: int, clock: Clock) -> Session:
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
-    pull = spawn.claimable(home, project, number, session["id"])
-    text = prompts.claimed(project, session, pull)
-    fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
-    fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
-    fields["base_sha"] = spawn.fork_point(project, pull)
-
-    def change(fresh: Session) -> None:
-        if fresh["claimed_pr_number"] != number:
-            fresh["inbox"].append(deliver.message(text, "ao", clock))
-        fresh.update(fields)
-
-    with _doing(home, session, "claim", clock, _check_claiming) as record:
-        workspace = plugins.load("workspace", record["workspace"])
-        workspace.switch(home, project, record["workspace_path"], pull["branch"])
-        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
-        sessions.update(home, record, change, clock)
+    spawn.claimable(home, project, number, session["id"])
+    with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
+        _take_over(home, project, record, clock)
         return merge.look_again(home, project, record, clock)
 
 
@@ -141,6 +128,14 @@ def settle(home: str, project: Project, session: Session, clock: Clock) -> None:
         _settle(home, project, sessions.find(home, session["id"]), clock)
 
 
+def undo_dead_spawns(home: str, project: Project, clock: Clock) -> None:
+    """Undo what killed processes left half spawned, so that it stands in nobody's way."""
+    for session in sessions.everything(home, project.id).records:
+        if status.is_doing(session, "spawn"):
+            with contextlib.suppress(Busy, sessions.Vanished):
+                settle(home, project, session, clock)
+
+
 def is_archived(home: str, session: Session) -> bool:
     return not os.path.exists(paths.session(home, session["project_id"], session["id"]))
 
@@ -153,8 +148,15 @@ def _settle(home: str, project: Project, record: Session, clock: Clock) -> None:
         _end(home, record, clock, project)
     elif effect == "merge":
         merge.settle(home, project, record, clock)
-    elif effect:  # restore, claim: the next look tells how far it came, and a person can ask for it again
-        sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
+    elif effect == "claim":
+        try:
+            _take_over(home, project, record, clock)
+        except AoError as error:  # it was merged or closed meanwhile, or the worktree has changes now
+            if isinstance(error, Unknown):
+                raise
+            _withdraw(home, record, clock)
+    elif effect:  # restore: the next look tells how far it came, and a person can ask for it again
+        _withdraw(home, record, clock)
 
 
 def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) -> None:
@@ -163,7 +165,7 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
         sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
         return
     has_run = os.path.exists(paths.launch(home, project.id, record["id"]))  # and ended before anybody looked
-    ref = _save_work(home, project, record, record["workspace_path"], clock) if has_run else None
+    ref = _save_work(home, project, record, record["workspace_path"]) if has_run else None
     spawn.roll_back(home, project, record)
     error = "its spawn was interrupted and has been undone" + (f"; what was there is saved as {ref}" if ref else "")
 
@@ -190,7 +192,7 @@ def _doing(
 
     def intend(fresh: Session) -> None:
         check(fresh)
-        fresh["doing"] = {"effect": effect, "at": clock.iso, **more}
+        fresh["doing"] = {"effect": effect, "at": clock.iso, "had_pr": fresh["claimed_pr_number"], **more}
 
     check(session)  # nobody waits to be refused
     with hold(home, session, clock) as before:
@@ -200,8 +202,13 @@ def _doing(
             raise
         except AoError:
             with contextlib.suppress(sessions.Vanished):
-                sessions.update(home, before, lambda fresh: fresh.update(doing=None), clock)
+                _withdraw(home, before, clock)
             raise
+
+
+def _withdraw(home: str, record: Session, clock: Clock) -> None:
+    """Take the intent back."""
+    sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
 
 def _end(home: str, record: Session, clock: Clock, project: Project | None = None) -> tuple[Session, int, str | None]:
@@ -210,7 +217,7 @@ def _end(home: str, record: Session, clock: Clock, project: Project | None = Non
     with effects.effect("kill.pane"):
         plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
     if doing.get("prune") and project:
-        freed, ref = _remove_workspace(home, project, record, clock)
+        freed, ref = _remove_workspace(home, project, record)
 
     def change(fresh: Session) -> list[dict[str, Any]]:
         _stopped(fresh, clock)
@@ -232,13 +239,13 @@ def _stopped(record: Session, clock: Clock) -> None:
             message.update(state="failed", waiting_for="the session has ended")
 
 
-def _remove_workspace(home: str, project: Project, record: Session, clock: Clock) -> tuple[int, str | None]:
+def _remove_workspace(home: str, project: Project, record: Session) -> tuple[int, str | None]:
     """Save what would be lost and remove the worktree; (bytes freed, the ref that keeps the work).
 
     A folder of their own that somebody restored the session in stays as it is.
     """
     workspace, path = plugins.load("workspace", record["workspace"]), paths.worktree(home, project.id, record["id"])
-    ref = _save_work(home, project, record, path, clock)
+    ref = _save_work(home, project, record, path)
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
@@ -247,18 +254,33 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     return freed, ref
 
 
-def _save_work(home: str, project: Project, record: Session, path: str, clock: Clock) -> str | None:
-    """Keep what would be lost with the worktree; the ref, None when nothing would be."""
+def _save_work(home: str, project: Project, record: Session, path: str) -> str | None:
+    """Keep what would be lost with the worktree; the ref, named after the intent, None when nothing would be."""
     with effects.effect("backup.ref"):
-        ref: str | None = plugins.load("workspace", record["workspace"]).backup(
-            home, project, record["id"], path, clock.iso
-        )
+        workspace, begun = plugins.load("workspace", record["workspace"]), record["doing"]["at"]
+        ref: str | None = workspace.backup(home, project, record["id"], path, begun)
     return ref
 
 
 def _check_over(session: Session) -> None:
     if not status.is_over(session):
         raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
+
+
+def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
+    """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
+    number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
+    pull = spawn.claimable(home, project, number, record["id"])
+    fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
+    fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
+    fields["base_sha"] = spawn.fork_point(project, pull)
+    with effects.effect("claim.branch"):
+        workspace = plugins.load("workspace", record["workspace"])
+        workspace.switch(home, project, record["workspace_path"], pull["branch"])
+    with effects.effect("claim.pull"):
+        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+    told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
+    sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
 
 
 def _check_restorable(session: Session) -> None:

@@ -489,6 +489,36 @@ def test_what_a_killed_command_began_is_finished_by_the_next_run(world, script, 
         assert not os.path.exists(path) and world.git("show", f"{backups(world)[0]}:draft") == "x"
 
 
+POINTS = ("claim.branch:before", "claim.branch:after", "claim.pull:before", "claim.pull:after")
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("again", [True, False])
+def test_a_claim_that_was_cut_off_is_finished_and_its_agent_told_once(world, abandoned, point, again):
+    """F23"""
+    world.spawn("--task", "second")
+    world.look(2)
+    done = scripts.run("ao-claim", "shop-2", "1", cwd=world.folder, AO_FAULT=point)
+    assert done.returncode == -signal.SIGKILL
+    world.look()
+    if again:
+        world.ok("ao-claim", "shop-2", "1")
+    else:
+        rounds.act(world.home)
+    record = world.record("shop-2")
+    assert (record["doing"], record["claimed_pr_number"], record["branch"]) == (None, 1, abandoned["branch"])
+    assert sum("pull request 1" in one["text"] for one in record["inbox"]) == 1
+
+
+def test_a_worktree_that_was_half_removed_is_no_work_to_be_saved(world):
+    path = world.spawn()["workspace_path"]
+    world.ok("ao-kill", "shop-1")
+    done = scripts.run("ao-prune", "shop-1", cwd=world.folder, AO_FAULT="prune.worktree:inside")
+    assert done.returncode == -signal.SIGKILL and not os.path.exists(path)
+    world.ok("ao-prune", "shop-1")
+    assert os.listdir(os.path.dirname(path)) == [] and backups(world) == []
+
+
 def test_an_archive_that_was_cut_off_is_asked_for_again(world):
     world.spawn()
     world.ok("ao-kill", "shop-1")
@@ -501,7 +531,7 @@ def test_an_archive_that_was_cut_off_is_asked_for_again(world):
 @pytest.mark.parametrize("effect", ["kill", "cleanup", "prune", "restore", "claim", "spawn"])
 def test_whatever_was_begun_is_settled_before_something_else(world, effect):
     world.spawn()
-    world.change("shop-1", doing={"effect": effect, "at": "2026-01-01T00:00:00.000Z"})
+    world.change("shop-1", doing={"effect": effect, "at": "2026-01-01T00:00:00.000Z", "number": 1, "had_pr": None})
     world.ok("ao-kill", "shop-1")
     record = world.record("shop-1")
     assert record["doing"] is None and record["outcome"] == "killed"

@@ -718,7 +718,7 @@ def test_a_slow_effect_keeps_nobody_else_waiting_and_goes_on(home, monkeypatch):
 
 def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     slow = tmp_path / "git"
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 600\n")
     slow.chmod(0o755)
     configure(home)
     for id in ("shop-1", "shop-2"):
@@ -728,7 +728,7 @@ def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "bin", "ao-react")], env=env)
     until((tmp_path / "begun").exists)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert not store.is_held(paths.lock(home, "effect", "shop", "shop-1"))
 
 

@@ -43,10 +43,10 @@ def land(repository: str, base_branch: str, commit: str, base: str) -> None:
     """
     checkout = git.checkouts(repository).get(base_branch)
     if checkout is None:
-        result = git.run(repository, "update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base)
+        args = ["update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base]
     else:
-        args = ("-c", "merge.verifySignatures=false", "merge", "--ff-only", "--quiet", "--no-autostash", commit)
-        result = git.run(checkout, *args, limit="git-write")
+        args = ["-c", "merge.verifySignatures=false", "merge", "--ff-only", "--quiet", "--no-autostash", commit]
+    result = git.run(checkout or repository, *args, limit="git-write")
     tip = git.commit(repository, git.HEADS + base_branch)
     if tip and git.contains(repository, tip, commit):
         return

@@ -23,9 +23,12 @@ def add(record: _pulls.Record, decision: str, author: str, session: str, at: str
     if decision != "commented":
         refuse_author(record, author, session, "reviews")
     reviews = record["reviews"]
-    id = f"pr{record['number']}-{len(reviews) + 1}"
-    entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
-    reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
+    entry = {"author": author, "session": session, "decision": decision, "head_sha": record["head_sha"]}
+    entry |= {"resolved": False, **said}
+    newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == author), {})
+    if all(newest.get(key) == value for key, value in entry.items()):
+        return  # who was killed after it was saved, and writes it again, says nothing new
+    reviews.append({"id": f"pr{record['number']}-{len(reviews) + 1}", "at": at, **entry})
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:

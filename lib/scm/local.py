@@ -122,7 +122,7 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
         raise Moved(f"cannot merge pull request '{record['number']}': '{record['base_branch']}' has moved on")
     commit = _merging.build(home, project, {**record, "head_sha": seen["head_sha"]}, base, method)
     with git.changing(home, project.path):  # a commit that nothing points to could be collected before it is merged
-        git.out(project.path, "update-ref", _kept(project, record["number"]), commit)
+        git.out(project.path, "update-ref", _kept(project, record["number"]), commit, limit="git-write")
     _pulls.change(home, project.id, record["number"], lambda fields: fields.update(planned=commit))
     plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": seen["head_sha"]}
     return {**plan, "branch": record["branch"], "base_branch": record["base_branch"], "method": method}
@@ -161,7 +161,7 @@ def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> 
     with git.changing(home, project.path):
         is_free = branch not in git.checkouts(project.path)
         if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
+            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha, limit="git-write")
         return git.commit(project.path, git.HEADS + branch) is None
 
 
@@ -318,6 +318,6 @@ def _say_merged(home: str, project: Project, plan: Mapping[str, str]) -> None:
     with git.changing(home, project.path):
         if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
             ref = f"{git.MERGED}{project.id}-{number}-{plan['head_sha'][:12]}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"])
-        git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"])
+            git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
+        git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"], limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])
