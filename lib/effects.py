@@ -39,7 +39,7 @@ _held: list[str] = []  # the effect locks that this process holds
 
 
 @contextlib.contextmanager
-def hold(home: str, session: Mapping[str, Any], patience: float = store.BLINK) -> Iterator[None]:
+def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
     with store.lock(path, patience, lasts=True):

@@ -38,7 +38,7 @@ def act(home: str, only: str | None = None) -> Found:
 def _alone(home: str, what: str, start: Callable[[str], Clock], work: Callable[[Clock], Found]) -> Found:
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(store.lock(paths.lock(home, what), patience=store.BLINK))
+            held.enter_context(store.lock(paths.lock(home, what), patience=0))
         except Busy:
             return []
         clock, started = start(home), time.monotonic()

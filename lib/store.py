@@ -33,7 +33,7 @@ END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may 
 ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
 BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
-BLINK = 0.05  # seconds; whoever asks whether a lock is held holds it for a moment, which keeps nobody else from it
+BLINK = 0.05  # seconds that everybody waits: whoever asks whether a lock is held holds it for a moment
 POLL = 0.005  # seconds between two tries to get a lock
 _kept = threading.local()  # handles: the lasting locks of this thread
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -183,7 +183,7 @@ def lock(path: str, patience: float = PATIENCE, lasts: bool = False) -> Iterator
     except OSError as error:
         raise AoError(f"cannot lock '{path}': {error.strerror}") from error
     try:
-        _acquire(handle, path, time.monotonic() + patience)
+        _acquire(handle, path, time.monotonic() + max(patience, BLINK))
         if lasts:
             _kept.handles = [*lasting(), handle]
         yield
@@ -211,12 +211,13 @@ def _acquire(handle: int, path: str, end: float) -> None:
 
 def is_held(path: str) -> bool:
     """Whether some process holds the lock of `path` at this moment."""
-    if not os.path.exists(path + ".lock"):
-        return False
     try:
-        with lock(path, patience=0):
-            return False
-    except Busy:
+        with open(path + ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # with whoever else asks
+        return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
 
 
