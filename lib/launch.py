@@ -11,7 +11,6 @@ import contextlib
 import glob
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Lau
     content = {"argv": launch.argv, "environment": found, "folder": folder}
     path = _path(home, session)
     if os.path.exists(path) and not _read(path):
-        os.replace(path, f"{path}{store.ASIDE}{re.sub('[^0-9]', '', iso(time.time()))}")
+        store.keep_aside(path, iso(time.time()))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(launcher.exit_file(path))  # of an earlier life; gone for good once the new file is there
     store.replace(path, json.dumps(store.clean(content)).encode())

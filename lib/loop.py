@@ -18,7 +18,7 @@ def read(home: str) -> dict[str, Any]:
     try:
         return store.read(paths.loop(home)) or {}
     except Unreadable:
-        return store.before(paths.loop(home)) or {}
+        return store.earlier(paths.loop(home)) or {}
 
 
 def clock(home: str) -> Clock:

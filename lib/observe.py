@@ -15,33 +15,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import (
-    cache,
-    conditions,
-    config,
-    facts,
-    launch,
-    lives,
-    paths,
-    plugins,
-    projects,
-    sessions,
-    status,
-    store,
-    threads,
-)
+from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
+from lib.store import UNFINISHED, is_whole, set_aside
 
 Session = dict[str, Any]
 Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
 
 FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
 WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
-UNFINISHED = 10.0  # seconds in which an editor may still be writing a record
 # A line of what hooks reported. Before it, on the same line, may be what a disk has made of an earlier one.
 REPORT = re.compile(r"(\d{10}\.\d{3})\t(received|report|done)\t([^\t]*)\t([^\t]*)$")
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
@@ -76,8 +62,8 @@ def _mend(home: str, clock: Clock, only: str | None) -> Problems:
     """Set aside the damaged files of whole projects, which would stop whoever needs them next."""
     found = []
     for project, path in paths.shared(home):
-        if only in (None, project) and not store.is_whole(path):
-            why = store.set_aside(path, clock.iso, UNFINISHED)
+        if only in (None, project) and not is_whole(path):
+            why = set_aside(path, clock.iso, UNFINISHED)
             found.append({"session_id": None, "project_id": project, "message": why})
     return [one for one in found if one["message"]]
 

@@ -71,11 +71,17 @@ def forge(home: str, project: str) -> str:
 
 def shared(home: str) -> list[tuple[str, str]]:
     """The files that all sessions of a project share, each with the project's name."""
-    found = [(name[:-5], os.path.join(home, "projects", name)) for name in _files(os.path.join(home, "projects"))]
-    for name in _listed(os.path.join(home, "forge")):
-        folder = os.path.join(home, "forge", name)
-        found += [(name, os.path.join(folder, file)) for file in _files(folder)]
-    return found
+    import glob
+
+    own = glob.glob(os.path.join(glob.escape(home), "projects", "*.yaml"))
+    forges = glob.glob(os.path.join(glob.escape(home), "forge", "*", "*.yaml"))
+    return [(project_of(home, path), path) for path in sorted(own + forges)]
+
+
+def project_of(home: str, path: str) -> str:
+    """The name of the project that a file belongs to: <kind>/<project>/... or projects/<project>.yaml..."""
+    project, is_folder, _ = os.path.relpath(path, home).partition(os.sep)[2].partition(os.sep)
+    return project if is_folder else project.partition(".yaml")[0]
 
 
 def report(home: str, project: str, id: str) -> str:
@@ -108,14 +114,3 @@ def loop(home: str) -> str:
 
 def cache(home: str, entry: str) -> str:
     return os.path.join(home, "cache", name(entry, "cache"))
-
-
-def _files(folder: str) -> list[str]:
-    return [name for name in _listed(folder) if name.endswith(".yaml")]
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []

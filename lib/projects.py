@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import glob
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -99,16 +100,9 @@ def _evaluate(
 
 def _damaged(home: str, project: str) -> str:
     """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
-    folders = [os.path.join(home, name, project) for name in ("sessions", "launch", "forge")]
-    folders += [os.path.join(home, "forge", project, "prs"), os.path.join(home, "projects")]
-    found = [
-        f"{entry.name.rpartition(store.ASIDE)[2]} {entry.path}"
-        for folder in folders
-        if os.path.isdir(folder)
-        for entry in os.scandir(folder)
-        if store.ASIDE in entry.name and (folder != folders[-1] or entry.name.startswith(project + ".yaml"))
-    ]
-    return max(found, default="")
+    found = [path for folder in paths.written(home) for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
+    mine = [path for path in found if paths.project_of(home, path) == project]
+    return max((f"{path.rpartition(store.ASIDE)[2]} {path}" for path in mine), default="")
 
 
 def _fold(

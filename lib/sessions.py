@@ -134,8 +134,7 @@ def archive(home: str, session: Session) -> None:
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     with store.lock(path):
         faults.step()
-        os.replace(path, target)
-        store.forget(path)
+        store.move(path, target)
 
 
 def everything(home: str, project: str | None = None) -> Fleet:

@@ -32,6 +32,7 @@ TEMPORARY = ".tmp-"  # how the names of files begin that are about to be renamed
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
 BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
+UNFINISHED = 10.0  # seconds in which a person's editor may still be writing a file
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
 BLINK = 0.05  # seconds that everybody waits: whoever asks whether a lock is held holds it for a moment
 POLL = 0.005  # seconds between two tries to get a lock
@@ -143,7 +144,7 @@ def _save(
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
-            _unlink(temporary)
+            os.unlink(temporary)
 
 
 def _temporary(folder: str) -> tuple[int, str]:
@@ -163,12 +164,12 @@ def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[st
     differs. A file that cannot be read raises Unreadable and stays as it is.
     """
     with lock(path):
-        old = read(path) or {}
-        new = copy.deepcopy(old)
-        change(new)
-        if new != old:
-            write(path, new)
-    return old, new
+        before = read(path) or {}
+        after = copy.deepcopy(before)
+        change(after)
+        if after != before:
+            write(path, after)
+    return before, after
 
 
 @contextlib.contextmanager
@@ -238,25 +239,31 @@ def set_aside(
             read(path)
             return ""
         except Damaged as error:
-            known = before(path)
+            known = earlier(path)
             if 0 <= time.time() - os.stat(path).st_mtime < rested or (only_for_another and known is None):
                 return str(error)
-            target = f"{path}{ASIDE}{re.sub('[^0-9]', '', now)}"
-            while os.path.exists(target):
-                target += "x"
-            os.link(path, target)
+            said = f"{error}; it is set aside as '{keep_aside(path, now)}'"
             if known is None:
                 os.unlink(path)
-                return f"{error}; it is set aside as '{target}'"
+                return said
             if mend:
                 mend(known)
             replace(path, dumps(known).encode("utf-8"))
-            return f"{error}; it is set aside as '{target}', and what it held before is used"
+            return said + ", and what it held before is used"
         except Unreadable as error:  # what it holds is not known, so it stays
             return str(error)
 
 
-def before(path: str) -> dict[str, Any] | None:
+def keep_aside(path: str, now: str) -> str:
+    """Keep a damaged file under another name, which is returned, before something takes its place."""
+    target = f"{path}{ASIDE}{re.sub('[^0-9]', '', now)}"
+    while os.path.exists(target):
+        target += "x"
+    os.link(path, target)
+    return target
+
+
+def earlier(path: str) -> dict[str, Any] | None:
     """What a file held before it was last written, None when that is not known."""
     try:
         return read(path + BEFORE)
@@ -276,8 +283,14 @@ def is_whole(path: str) -> bool:
 
 def forget(path: str) -> None:
     """Remove a file and what is kept of it; absent is success."""
-    for name in (path, path + BEFORE):
-        _unlink(name)
+    _unlink(path + BEFORE)
+    _unlink(path)
+
+
+def move(path: str, target: str) -> None:
+    """Move a file, without what is kept of it, to another folder."""
+    _unlink(path + BEFORE)
+    os.replace(path, target)
 
 
 def clean(value: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 import forging
 from conftest import ROOT
 
-from lib import events, faults, sessions
+from lib import events, faults, sessions, store
 from lib.runtime import tmux
 
 Session = dict[str, Any]
@@ -371,7 +371,8 @@ def _files(chaos: Chaos) -> Iterator[str]:
 def _is_leftover(path: str) -> bool:
     name = os.path.basename(path)
     is_lock_of_git = f"{os.sep}.git{os.sep}" in path and name.endswith(".lock") and name != "ao.lock"
-    return is_lock_of_git or name.startswith((".tmp-", ".new-")) or name.endswith(".tmp")
+    is_alone = name.endswith(store.BEFORE) and not os.path.exists(path.removesuffix(store.BEFORE))
+    return is_lock_of_git or is_alone or name.startswith((".tmp-", ".new-")) or name.endswith(".tmp")
 
 
 def _buffers(chaos: Chaos) -> list[str]:

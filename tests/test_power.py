@@ -83,7 +83,7 @@ def test_damage_at_any_byte_of_any_file_is_noticed(forge):
     assert names == {"shop-1.yaml", "shop.yaml", "1.yaml", "issues.yaml", "loop.yaml"}
     for path in files:
         whole = contents(path)
-        assert store.is_whole(path) and store.before(path)
+        assert store.is_whole(path) and store.earlier(path)
         for left in damages(whole):
             damage(path, left)
             assert not store.is_whole(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -533,9 +533,13 @@ def test_no_timer_fires_and_no_reaction_repeats_when_time_jumps(home, tmp_path, 
 
 
 def test_who_asks_whether_a_lock_is_held_keeps_nobody_from_it(home, monkeypatch):
-    """To ask it takes the lock, for a moment that others wait."""
-    one, asking = {"id": "app-1", "project_id": "app"}, contextlib.ExitStack()
-    asking.enter_context(store.lock(paths.lock(home, "effect", "app", "app-1")))
-    monkeypatch.setattr(time, "sleep", lambda seconds: asking.close())
+    """To ask it takes the lock together with whoever else asks, for a moment that others wait."""
+    one, path = {"id": "app-1", "project_id": "app"}, paths.lock(home, "effect", "app", "app-1")
+    with store.lock(path):
+        assert effects.is_under_way(home, one)
+    asking = os.open(path + ".lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert not effects.is_under_way(home, one)
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(asking))
     with effects.hold(home, one):
         pass

@@ -18,7 +18,6 @@ from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
 
 Record = dict[str, Any]
-RESTED = 10.0  # seconds since a damaged file was written: an editor may be at work before
 
 
 class Shelf(NamedTuple):
@@ -83,7 +82,7 @@ def mend(home: str, project_id: str, damaged: Iterable[int], now: str) -> bool:
     """
     paths = [path(home, project_id, number) for number in damaged]
     for one in paths:
-        store.set_aside(one, now, RESTED, only_for_another=True)
+        store.set_aside(one, now, store.UNFINISHED, only_for_another=True)
     return any(map(store.is_whole, paths))
 
 
