@@ -100,7 +100,8 @@ def _evaluate(
 
 def _damaged(home: str, project: str) -> str:
     """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
-    found = [path for folder in paths.written(home) for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
+    folders = paths.written(home, project)
+    found = [path for folder in folders for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
     mine = [path for path in found if paths.project_of(home, path) == project]
     return max((f"{path.rpartition(store.ASIDE)[2]} {path}" for path in mine), default="")
 
