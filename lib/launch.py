@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, faults, git, launcher, paths, plugins, store
+from lib import ROOT, faults, git, launcher, paths, plugins, render, store
 from lib.agent import Launch
 from lib.clock import iso
 from lib.config import Project
@@ -77,6 +77,15 @@ def ended(home: str, session: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the agent ended, as its launcher left it: {code, at}; None while it runs or when nobody could tell."""
     found = _read(launcher.exit_file(_path(home, session)))
     return found if isinstance(found.get("code"), int) else None
+
+
+def last_screen(home: str, session: Mapping[str, Any]) -> str | None:
+    """What was on the terminal when the agent ended, None when that is not known."""
+    try:
+        with open(launcher.screen_file(_path(home, session)), encoding="utf-8", errors="replace") as file:
+            return render.harmless(file.read())
+    except FileNotFoundError:
+        return None
 
 
 def forget(home: str, session: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from lib.tracker import Issue
 
 Session = dict[str, Any]
 PATIENCE = 30.0  # seconds that a person's command waits for an effect that is under way
+BRING_BACK = "bring it back into a worktree of its branch: git restore --source={ref} -- ."
 NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when the next one begins
     "outcome": None,
     "error": None,
@@ -36,6 +37,7 @@ NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when
     "report": None,
     "screen": None,
     "question": None,
+    "pruned_at": None,
 }
 
 
@@ -79,7 +81,14 @@ def check_prunable(session: Session) -> None:
 
 
 def restore(home: str, project: Project, session: Session, clock: Clock, workspace: str | None = None) -> Session:
-    """Start the agent again: in its conversation where it can resume that, else with its task."""
+    """Start the agent again: in its conversation where it can resume that, else with its task.
+
+    One that runs in that workspace stays as it is.
+    """
+    runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
+    is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
+    if runs and is_there and not session["doing"]:
+        return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)
 
@@ -221,8 +230,12 @@ def _end(home: str, record: Session, clock: Clock, project: Project | None = Non
 
     def change(fresh: Session) -> list[dict[str, Any]]:
         _stopped(fresh, clock)
-        if doing["effect"] == "kill" and not status.is_merged(fresh) and not fresh["outcome"]:
+        if doing["effect"] == "kill" and not status.is_merged(fresh) and fresh["outcome"] in (None, "errored"):
             fresh["outcome"] = "killed"
+        if doing.get("prune"):
+            fresh["pruned_at"] = clock.iso
+        if ref:
+            fresh["backup_ref"] = ref
         return [{"type": "work_saved", "ref": ref}] if ref else []
 
     return sessions.update(home, record, change, clock), freed, ref
@@ -284,7 +297,7 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> No
 
 
 def _check_restorable(session: Session) -> None:
-    if status.is_merged(session):
+    if session["status"] in status.TERMINAL - status.RESTORABLE:
         raise AoError(f"cannot restore '{session['id']}': its pull request is merged; see: ao-spawn --help")
 
 
@@ -324,7 +337,11 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
     path = str(record["workspace_path"])
     if os.path.isdir(path):
         return path
-    path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
+    workspace, id, branch = plugins.load("workspace", record["workspace"]), record["id"], record["branch"]
+    if record["outcome"] == "errored" and git.commit(project.path, git.HEADS + branch) is None:
+        path = str(workspace.create(home, project, id, branch, record["base_sha"]))  # its spawn was undone
+    else:
+        path = str(workspace.reopen(home, project, id, branch))
     spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
 

@@ -273,7 +273,7 @@ def is_quiet(chaos: Chaos) -> bool:
 
 
 def _told(chaos: Chaos) -> bool:
-    return any("have ended" in line for line in told(chaos))
+    return any("ended:" in line for line in told(chaos))
 
 
 def told(chaos: Chaos) -> list[str]:

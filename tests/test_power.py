@@ -197,7 +197,8 @@ def test_a_damaged_pull_request_without_a_state_before_is_neither_none_nor_opene
     path = _pulls.path(forge.home, "shop", 1)
     os.unlink(path + store.BEFORE)
     damage(path, b"")
-    assert local.look(forge.home, forge.project, [one], clock()) == {} and contents(path) == b""
+    found = local.look(forge.home, forge.project, [one], clock())["shop-2"]
+    assert isinstance(found, Unknown) and "cut short" in str(found) and contents(path) == b""
     forging.commit(one["workspace_path"], "c.txt", "new\n", **forging.PERSON)
     with pytest.raises(Unknown, match="cut short"):
         local.open_pull(forge.home, forge.project, one, "Again", "", False, clock().iso)

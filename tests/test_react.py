@@ -523,7 +523,7 @@ def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_wor
     for seconds in (5, 900):
         evaluate_projects(home, seconds)
         assert act(home, seconds) == []
-    assert len(told(home)) == 1 and "all 2 sessions have ended, 2 of them merged" in told(home)[0]
+    assert len(told(home)) == 1 and "all 2 sessions have ended: 2 merged" in told(home)[0]
     assert [line.split()[:2] for line in shown[-1].splitlines()[1:]] == [["shop-1", "merged"], ["shop-2", "merged"]]
     notification = logged_events(home, "ui_notification")[0]["notification"]
     assert notification["reaction_key"] == "all-complete"

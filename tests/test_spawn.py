@@ -498,3 +498,46 @@ def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
     done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
+
+
+# --- what is refused, and what is said -------------------------------------------------------------------------------
+
+
+def test_an_empty_issue_id_starts_nothing(world):
+    done = world.call("ao-spawn", "")
+    assert (done.code, world.records()) == (2, []) and "the id of an issue is empty" in done.err
+
+
+def test_a_closed_issue_is_worked_on_only_when_that_is_meant(world):
+    world.issue(12, "Do it")
+    world.ok("ao-issue", "close", "12")
+    done = world.call("ao-spawn", "12")
+    assert (done.code, world.records()) == (1, []) and "issue 12 is closed" in done.err and "--force" in done.err
+    assert world.ok("ao-spawn", "12", "--force").code == 0
+
+
+def test_a_spawn_says_that_nothing_will_be_done_while_the_fleet_is_paused(world):
+    world.ok("ao-stop")
+    assert "ao-stop --resume" in world.ok("ao-spawn", "--task", "x").err
+
+
+def test_a_spawn_from_within_a_worktree_uses_the_configuration_of_its_session(world):
+    """Its worktree may hold a copy of ao.yaml, which would name the worktree as the repository."""
+    inside = world.spawn()["workspace_path"]
+    shutil.copy(os.path.join(world.folder, "ao.yaml"), inside)
+    done = world.ok("ao-spawn", "--task", "more", "--json", cwd=inside)
+    [second] = json.loads(done.out)
+    assert world.record(second["id"])["config_path"] == os.path.join(world.folder, "ao.yaml")
+
+
+def test_a_project_id_means_one_repository_only(world, tmp_path):
+    """Two repositories of one name would mix up their sessions and pull requests."""
+    world.spawn()
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = living.make(world.home, other)
+    done = elsewhere.call("ao-spawn", "--task", "x")
+    assert done.code == 1 and "give it another id in ao.yaml" in done.err and world.repo in done.err
+    assert len(world.records()) == 1
+    shutil.rmtree(world.repo)  # it has moved, perhaps to there
+    assert elsewhere.call("ao-spawn", "--task", "x").code == 0

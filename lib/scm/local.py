@@ -19,23 +19,23 @@ from lib.errors import AoError, Unknown
 from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
 
 
-def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
-    """The pull requests of these sessions as they are now; a session that is missing is unknown."""
+def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | AoError | None]:
+    """The pull requests of these sessions as they are now; an error where that is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
         if shelf.damaged and _pulls.mend(home, project.id, shelf.damaged, clock.iso):
             shelf = _pulls.everything(home, project.id)
     except AoError as error:
         raise Unknown(str(error)) from error
-    answer: dict[str, Pull | None] = {}
+    answer: dict[str, Pull | AoError | None] = {}
     for session in sessions:
         try:
             record = _pulls.find(project, shelf, session)
             if record:
                 record = _follow.follow(home, project, record, session, tips, clock.iso)
             answer[session["id"]] = facts(home, project, record) if record else None
-        except AoError:
-            continue  # one that cannot be looked at is unknown, and the others are not
+        except AoError as error:
+            answer[session["id"]] = error  # one that cannot be looked at is unknown, and the others are not
     return answer
 
 
@@ -196,12 +196,11 @@ def open_pull(
     return facts(home, project, record), is_new
 
 
-def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
-    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
+def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
+    """The project's pull requests, newest first, and why others cannot be read; with `ended` merged and closed too."""
     shelf = _pulls.everything(home, project.id)
-    for error in shelf.damaged.values():
-        raise AoError(error)
-    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
+    wanted = [record for record in shelf.records if ended or record["state"] == "open"]
+    return [facts(home, project, record) for record in wanted], list(shelf.damaged.values())
 
 
 def pull(home: str, project: Project, session: Session) -> Pull:

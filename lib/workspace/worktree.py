@@ -111,7 +111,11 @@ def switch(home: str, project: Project, path: str, branch: str) -> None:
     with git.changing(home, project.path):
         result = git.run(path, "switch", "--quiet", "--no-guess", "--end-of-options", branch, limit="git-write")
     if result.code:
-        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {git.reason(result)}")
+        why, other = git.reason(result), git.checkouts(project.path).get(branch)
+        if other and os.path.dirname(other) == os.path.realpath(os.path.dirname(path)):
+            id = os.path.basename(other)
+            why = f"'{id}' has it in its worktree; when that has ended, free it with: ao-prune {id}"
+        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {why}")
 
 
 def head(path: str) -> tuple[str, str] | None:
