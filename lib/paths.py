@@ -42,12 +42,12 @@ def name(text: str, what: str = "name") -> str:
     return text
 
 
-def written(home: str) -> list[str]:
+def written(home: str, project: str = "*") -> list[str]:
     """Glob patterns of the folders whose files are replaced by others, and where temporary ones may be left."""
     import glob  # takes long, and ao-status starts with this module
 
     patterns = ("", "projects", "cache", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
-    return [os.path.join(glob.escape(home), pattern) for pattern in patterns]
+    return [os.path.join(glob.escape(home), pattern.replace("*", project)) for pattern in patterns]
 
 
 def sessions(home: str) -> str:
@@ -74,6 +74,21 @@ def forge(home: str, project: str) -> str:
     return os.path.join(home, "forge", name(project, "project"))
 
 
+def shared(home: str) -> list[tuple[str, str]]:
+    """The files that all sessions of a project share, each with the project's name."""
+    import glob
+
+    own = glob.glob(os.path.join(glob.escape(home), "projects", "*.yaml"))
+    forges = glob.glob(os.path.join(glob.escape(home), "forge", "*", "*.yaml"))
+    return [(project_of(home, path), path) for path in sorted(own + forges)]
+
+
+def project_of(home: str, path: str) -> str:
+    """The name of the project that a file belongs to: <kind>/<project>/... or projects/<project>.yaml..."""
+    project, is_folder, _ = os.path.relpath(path, home).partition(os.sep)[2].partition(os.sep)
+    return project if is_folder else project.partition(".yaml")[0]
+
+
 def report(home: str, project: str, id: str) -> str:
     return os.path.join(home, "reports", name(project, "project"), name(id, "session id"))
 
@@ -97,7 +112,7 @@ def log(home: str, *parts: str) -> str:
 
 
 def lock(home: str, *parts: str) -> str:
-    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`, `repo/<hash>`."""
+    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`."""
     return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
 
 

@@ -58,8 +58,8 @@ def test_a_torn_last_line_is_ended_first(home, torn):
         with open(events.files(home)[0], "a") as file:
             file.write(torn + "\n" + torn)
     add(home, "b")
-    assert found(home) == [(1, "a"), (2, "b")]
-    assert events.last_id(home) == 2
+    assert found(home) == [(1, "a"), (2, None), (3, "b")]
+    assert events.last_id(home) == 3
 
 
 def test_a_line_longer_than_the_tail_is_found(home):

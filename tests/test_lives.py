@@ -92,7 +92,7 @@ def test_killing_a_session_that_is_done_leaves_it_done(world):
 def test_the_agreed_cleaning_of_a_merged_session(world, prune_too):
     record = world.spawn()
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, prune_too, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), prune_too, loop.clock(world.home))
     assert tmux.look(world.home) == {} and os.path.exists(record["workspace_path"]) is not prune_too
     assert world.record("shop-1")["status"] == "merged"
 
@@ -315,7 +315,7 @@ def test_the_agreed_cleaning_saves_what_was_not_committed(world):
     with open(os.path.join(record["workspace_path"], "draft"), "w") as file:
         file.write("mine\n")
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, True, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), True, loop.clock(world.home))
     assert not os.path.exists(record["workspace_path"])
     assert world.git("show", f"{backups(world)[0]}:draft") == "mine"
 

@@ -154,7 +154,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(path, monke
     with pytest.raises(Exception, match="cannot represent"):
         store.write(path, {"a": object()})
     assert store.read(path) == {"a": 1}
-    assert os.listdir(os.path.dirname(path)) == ["x.yaml"]
+    assert {name for name in os.listdir(os.path.dirname(path)) if not name.endswith(store.BEFORE)} == {"x.yaml"}
 
 
 def test_the_content_is_safe_before_the_name_and_the_name_before_anything_else(path, monkeypatch):
@@ -247,7 +247,7 @@ def test_eight_processes_lose_none_of_their_1600_updates(path):
     found = store.read(path)
     assert found["total"] == 1600
     assert len(found) == 9, "fields that a writer does not know survive"
-    assert sorted(os.listdir(os.path.dirname(path))) == ["x.yaml", "x.yaml.lock"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["x.yaml", "x.yaml.before", "x.yaml.lock"]
 
 
 def test_the_lock_is_a_file_beside_it_that_a_rename_does_not_move(path):
