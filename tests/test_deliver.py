@@ -168,6 +168,7 @@ def test_enter_is_not_pressed_at_a_dialog_that_opens_while_a_message_is_typed(ho
     queue(home, session, "hello")
 
     def opens(seconds):
+        until(lambda: "hello" in tmux.screen(home, "shop-1"), "the echo, which would follow the dialog")
         os.kill(children(tmux.look(home)["shop-1"].pid)[0], signal.SIGUSR1)
         until(lambda: tmux.screen(home, "shop-1").endswith("(y/n)"), "the dialog")
 
