@@ -8,6 +8,7 @@ What is refused is refused on the newest record under the effect lock: a person 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +37,7 @@ from lib.tracker import Issue
 
 Session = dict[str, Any]
 PATIENCE = 30.0  # seconds that a person's command waits for an effect that is under way
+BRING_BACK = "bring it back into a worktree of its branch: git restore --source={ref} -- ."
 NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when the next one begins
     "outcome": None,
     "error": None,
@@ -50,6 +52,7 @@ NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when
     "report": None,
     "screen": None,
     "question": None,
+    "pruned_at": None,
 }
 
 
@@ -63,7 +66,7 @@ def kill(home: str, session: Session, clock: Clock) -> Session:
 
 def clean_up(home: str, project: Project, session: Session, prune_too: bool, clock: Clock) -> Session:
     """End the agent of a merged session, as `lifecycle.on_merge` wants it."""
-    with _doing(home, session, "cleanup", clock, prune=prune_too) as record:
+    with _doing(home, session, "cleanup", clock, _check_over, prune=prune_too) as record:
         return _end(home, record, clock, project)[0]
 
 
@@ -93,7 +96,14 @@ def check_prunable(session: Session) -> None:
 
 
 def restore(home: str, project: Project, session: Session, clock: Clock, workspace: str | None = None) -> Session:
-    """Start the agent again: in its conversation where it can resume that, else with its task."""
+    """Start the agent again: in its conversation where it can resume that, else with its task.
+
+    One that runs in that workspace stays as it is.
+    """
+    runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
+    is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
+    if runs and is_there and not session["doing"]:
+        return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)
 
@@ -107,10 +117,23 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
 
 
 def lost(home: str) -> list[Session]:
-    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code."""
-    records = sessions.everything(home).records
-    gone = [one for one in records if one["runtime_state"] == "gone"]
-    return [one for one in gone if not one["outcome"] and not status.is_merged(one)]
+    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code.
+
+    Nobody needs to have looked since: where not one terminal is left, none that ran then does.
+    """
+
+    @functools.cache
+    def is_empty(runtime: str) -> bool:
+        try:
+            return not plugins.load("runtime", runtime).look(home)
+        except Unknown:
+            return False
+
+    def is_gone(one: Session) -> bool:
+        was_alive = one["runtime_state"] == "alive" and launch.ended(home, one) is None
+        return one["runtime_state"] == "gone" or (was_alive and is_empty(one["runtime"]))
+
+    return [one for one in sessions.everything(home).records if not status.is_over(one) and is_gone(one)]
 
 
 @contextlib.contextmanager
@@ -222,8 +245,12 @@ def _end(home: str, record: Session, clock: Clock, project: Project | None = Non
 
     def change(fresh: Session) -> list[dict[str, Any]]:
         _stopped(fresh, clock)
-        if doing["effect"] == "kill" and not status.is_merged(fresh) and not fresh["outcome"]:
+        if doing["effect"] == "kill" and not status.is_merged(fresh) and fresh["outcome"] in (None, "errored"):
             fresh["outcome"] = "killed"
+        if doing.get("prune"):
+            fresh["pruned_at"] = clock.iso
+        if ref:
+            fresh["backup_ref"] = ref
         return [{"type": "work_saved", "ref": ref}] if ref else []
 
     return sessions.update(home, record, change, clock), freed, ref
@@ -263,6 +290,11 @@ def _save_work(home: str, project: Project, record: Session, path: str) -> str |
     return ref
 
 
+def _check_over(session: Session) -> None:
+    if not status.is_over(session):
+        raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
+
+
 def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
     """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
     number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
@@ -280,7 +312,7 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> No
 
 
 def _check_restorable(session: Session) -> None:
-    if status.is_merged(session):
+    if session["status"] in status.TERMINAL - status.RESTORABLE:
         raise AoError(f"cannot restore '{session['id']}': its pull request is merged; see: ao-spawn --help")
 
 
@@ -333,7 +365,11 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
     path = str(record["workspace_path"])
     if os.path.isdir(path):
         return path
-    path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
+    workspace, id, branch = plugins.load("workspace", record["workspace"]), record["id"], record["branch"]
+    if record["outcome"] == "errored" and git.commit(project.path, git.HEADS + branch) is None:
+        path = str(workspace.create(home, project, id, branch, record["base_sha"]))  # its spawn was undone
+    else:
+        path = str(workspace.reopen(home, project, id, branch))
     spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
 

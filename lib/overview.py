@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
 
 CACHE = "sessions"
+PAUSED = "the fleet is paused: nothing is sent, checked or merged until: ao-stop --resume"
 OLD = 90.0  # seconds since the last look: clock.LONGEST_LOOK_GAP, which takes longer to import than to repeat
 HEAD = ("session", "status", "activity", "pr", "ci", "review", "tokens", "usd", "age", "branch", "about")
 ONLY = {"ci": "pr", "review": "pr", "tokens": "cost", "usd": "cost"}  # columns that are shown when they are asked for
+UNSETTLED = ("terminated", "errored")  # until they are restored, killed or pruned
 WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
-ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with ONLY
+SPARE = ("branch", "age", "activity", "about", "tokens", "review", "ci", "pr", "usd")  # give way to others, in turn
 COLOURS = {
     **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
     **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
@@ -95,14 +97,13 @@ def table(
     entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, extra: Sequence[str] = ()
 ) -> str:
     """A line a session, with the columns `pr` and `cost` of `extra`; `now`, in seconds since the epoch, for ages."""
-    least = ROOM_FOR[bool(extra)]
-    names = [name for name in HEAD if ONLY.get(name, "") in ("", *extra) and (not room or room >= least.get(name, 0))]
+    names = [name for name in HEAD if ONLY.get(name, "") in ("", *extra)]
     rows = []
     for entry in entries:
         cells = dict(zip(HEAD, entry["row"], strict=True))
         cells["age"] = "-" if cells["age"] is None else render.age(now - cells["age"])
         rows.append([cells[name] for name in names])
-    return render.table(rows, names, room, colour)
+    return render.table(rows, names, room, colour, SPARE)
 
 
 def array(entries: Iterable[Entry]) -> bytes:
@@ -111,22 +112,27 @@ def array(entries: Iterable[Entry]) -> bytes:
 
 
 def silence(home: str, now: float) -> str:
-    """That nobody has looked for so long that what is shown may be old, "" when somebody has.
+    """That the fleet is paused, or that nobody has looked for so long that what is shown may be old; "" otherwise.
 
-    By the date of loop.yaml, which each look writes: reading it would take longer than everything else here.
+    By the date of loop.yaml, which each look writes, and one line of it: parsing it would take longer than all else.
     """
+    path = paths.loop(home)
     try:
-        ago = now - os.stat(paths.loop(home)).st_mtime
+        ago = now - os.stat(path).st_mtime
+        with open(path, "rb") as file:
+            is_paused = b"\npaused_at: '" in b"\n" + file.read()
     except FileNotFoundError:
         return "nobody has looked yet; start: ao-watch"
+    if is_paused:
+        return PAUSED
     return f"nobody has looked for {render.age(ago)}; start: ao-watch" if ago > OLD else ""
 
 
 def is_shown(record: Mapping[str, Any]) -> bool:
-    """Whether it belongs into the default view: live, or lost and in need of being restored."""
+    """Whether it belongs into the default view: live, or ended in a way that a person has not settled yet."""
     from lib import status
 
-    return status.is_live(record) or bool(record.get("is_lost") and not record.get("outcome"))
+    return status.is_live(record) or (record["status"] in UNSETTLED and not record.get("pruned_at"))
 
 
 def _record(path: str) -> Record | None:
@@ -161,7 +167,7 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
     from lib import clock
 
     pull = one.get("pr") or {}
-    about = str(one.get("issue_title") or one.get("task") or "")
+    about = render.brief(str(one.get("issue_title") or one.get("task") or ""))
     return (
         one["id"],
         (one["status"], COLOURS.get(one["status"], "")),

@@ -1,4 +1,4 @@
-"""What concerns a whole project: the conditions `all-complete`, `cannot-look` and `config-error`.
+"""What concerns a whole project: the conditions `all-complete`, `cannot-look`, `config-error` and `file-damaged`.
 
 They are kept in projects/<project>.yaml, with the shape of a session's conditions and the same promises: open as long
 as the facts say so, told once.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Mapping
+import glob
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lib import conditions, config, costs, events, paths, status, store
@@ -21,7 +23,8 @@ Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
-ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
+_URGENT = {"priority": "urgent", "message": None, "include_summary": False}
+ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
 BUDGETS = {
     "budget-warning": "the budget is nearly used up: {limit} of {period}; see: ao-cost --by session",
     "budget-exceeded": "the budget is used up ({limit} of {period}) and every session is parked; "
@@ -59,6 +62,15 @@ class Settings:
         if name not in found.projects:
             raise AoError(f"there is no project '{name}' in '{path}' any more")
         return found.projects[name]
+
+
+def check_owner(home: str, project: Project, facts: Mapping[str, Any] | None = None) -> None:
+    """AoError when this id means another repository here: their sessions and pull requests would be mixed up."""
+    known = store.read(paths.project(home, project.id)) if facts is None else facts
+    owner = (known or {}).get("path")
+    if owner and owner != project.path and os.path.isdir(owner):
+        why = f"in '{home}' it is the repository '{owner}'"
+        raise AoError(f"cannot use project '{project.id}' for '{project.path}': {why}; give it another id in ao.yaml")
 
 
 def rules(home: str, project: Project, clock: Clock) -> conditions.Rules:
@@ -105,29 +117,57 @@ def evaluate(
     for problem in problems:
         groups.setdefault(problem["project_id"], [])
     for project, members in groups.items():
-        path = paths.project(home, project)
         mine = [problem for problem in problems if problem["project_id"] == project]
         try:
-            facts = store.read(path) or {}
-        except Unreadable:
-            facts = {}
-            mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
-        trial = copy.deepcopy(facts)
-        _fold(trial, members, mine, budgets.get(project), clock)
-        if trial != facts:
-            fold = functools.partial(_fold, members=members, problems=mine, budget=budgets.get(project), clock=clock)
-            before, after = store.update(path, fold)
-            known = before.get("problems") or {}
-            new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-            names = {"type": "tick_error", "project_id": project}
-            found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
-            events.append(home, clock, found)
+            _evaluate(home, project, members, mine, budgets.get(project), clock)
+        except AoError as error:  # the other projects have their turn
+            problems.append({"session_id": None, "project_id": project, "message": str(error)})
+
+
+def _evaluate(
+    home: str,
+    project: str,
+    members: list[Mapping[str, Any]],
+    mine: list[dict[str, Any]],
+    budget: Budget | None,
+    clock: Clock,
+) -> None:
+    path = paths.project(home, project)
+    try:
+        facts = store.read(path) or {}
+    except Unreadable:
+        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
+        facts = store.read(path) or {}
+    damaged = _damaged(home, project)
+    fold = functools.partial(_fold, members=members, problems=mine, damaged=damaged, budget=budget, clock=clock)
+    trial = copy.deepcopy(facts)
+    fold(trial)
+    if trial != facts:
+        store.update(path, functools.partial(_take_in, home, project, fold, clock))
+
+
+def _take_in(home: str, project: str, fold: Callable[[Record], None], clock: Clock, facts: Record) -> None:
+    known = dict(facts.get("problems") or {})
+    fold(facts)
+    new = {key: why for key, why in (facts.get("problems") or {}).items() if known.get(key) != why}
+    names = {"type": "tick_error", "project_id": project}
+    found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+    events.append(home, clock, found)
+
+
+def _damaged(home: str, project: str) -> str:
+    """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
+    folders = paths.written(home, project)
+    found = [path for folder in folders for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
+    mine = [path for path in found if paths.project_of(home, path) == project]
+    return max((f"{path.rpartition(store.ASIDE)[2]} {path}" for path in mine), default="")
 
 
 def _fold(
     facts: Record,
     members: list[Mapping[str, Any]],
     problems: list[dict[str, Any]],
+    damaged: str,
     budget: Budget | None,
     clock: Clock,
 ) -> None:
@@ -140,6 +180,7 @@ def _fold(
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     broken = any(one.get("config_error") for one in members if status.is_live(one))
     _open_or_close(facts, "config-error", "error" if broken else "", clock)
+    _open_or_close(facts, "file-damaged", damaged, clock)
     if budget is not None:
         _open_or_close(facts, "budget-warning", _used(budget, budget.warn_at), clock)
         _open_or_close(facts, "budget-exceeded", _used(budget, 1.0), clock)
@@ -222,16 +263,17 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
     """Save what a person is about to be told, and say so in the log."""
     from lib import notify
 
+    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
+    found = [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))]
+
     def change(facts: Record) -> None:
         condition = facts["conditions"].get(key)
         if condition:
-            condition.update(
-                intent={"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}, result=None
-            )
+            intent = {"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}
+            condition.update(intent=intent, result=None)
+            events.append(home, clock, found)
 
     store.update(paths.project(home, project.id), change)
-    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
-    events.append(home, clock, [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))])
 
 
 def result(home: str, project: Project, key: str, id: str, error: str, clock: Clock) -> None:
@@ -246,9 +288,15 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
 def _message(key: str, item: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
     if reaction["message"]:
         return str(reaction["message"])
+    if key == "file-damaged":
+        path = item.partition(" ")[2]
+        return f"a file was damaged and is set aside as '{path}'; look at what is missing, then remove it: ao-doctor"
     if key == "all-complete":
-        merged = sum(one["status"] == "merged" for one in members)
-        return f"all {len(members)} sessions have ended, {merged} of them merged"
+        counts = {word: sum(one["status"] == word for one in members) for word in ("merged", *sorted(status.TERMINAL))}
+        ends = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return (
+            f"all {len(members)} sessions have ended: {ends}" if len(members) > 1 else f"the session has ended: {ends}"
+        )
     if key == "config-error":
         errors = {one["id"]: one["config_error"] for one in members if one.get("config_error")}
         why = "; ".join(dict.fromkeys(errors.values()))

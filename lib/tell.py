@@ -28,7 +28,7 @@ HEADLINES = {
     "agent-idle": "the agent is idle and has opened no pull request",
     "agent-stuck": "the agent seems stuck: it is its turn and nothing moves; see: ao-attach {id}",
     "agent-needs-input": "the agent asks: {question}; answer: ao-send {id} --answer TEXT",
-    "agent-exited": "the agent ended{code} before its work was done; bring it back: ao-restore {id}",
+    "agent-exited": "the agent ended{code} {when}; bring it back: ao-restore {id}",
     "budget-warning": "{spent} USD are spent, and the budget of the session is nearly used up",
     "budget-exceeded": "the session is parked: {spent} USD are spent and its budget is used up; "
     "let it go on: ao-cost {id} --raise USD, or end it: ao-kill {id}",
@@ -84,5 +84,6 @@ def headline(session: Session, key: str) -> str:
         checks=", ".join(pr.get("failing_check_names") or ()),
         spent=f"{(session.get('cost') or {}).get('cost_usd') or 0:.2f}",
         question=session.get("question") or "something",
+        when="while its pull request is open" if pr.get("state") == "open" else "before its work was done",
         code="" if code is None else f" with exit code {code}",
     )

@@ -249,9 +249,10 @@ def test_the_clock_of_these_tests_is_where_it_is_thought_to_be():
 
 def spending(home, usd, **budget):
     """A session of a project with a budget, whose agent has spent that much; looked at once."""
+    import forging
     import talking
 
-    talking.configure(home, budget=budget)
+    forging.git(talking.configure(home, budget=budget).path, "init", "-q")
     days = spent(day=talking.clock().iso[:10], input_tokens=int(usd * 500_000))
     talking.record(home, cost=costs.taken(None, days))
     return talking
