@@ -22,8 +22,8 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import ROOT, clock, config, costs, git, proc, transcripts
-from lib.agent import Check, Launch, Reading, Session, Story
+from lib import ROOT, config, git, proc, transcripts
+from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
 if TYPE_CHECKING:
@@ -58,11 +58,6 @@ RESETS = re.compile(
     r"resets (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+), (?:(?P<year>\d{4}), )?)?"
     r"(?P<hour>\d|1[0-2])(?::(?P<minute>[0-5]\d))?(?P<half>am|pm) \((?P<zone>[^)]+)\)"
 )
-MONTHS = (
-    "",
-    *["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
-)  # whatever the locale
-SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
 INTERRUPTED = "[Request interrupted by user"
 BY_HAND = ("<local-command", "<command-name>")  # what a person did with the program, and no turn
 LOGINS = (
@@ -104,16 +99,7 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
         for other in glob.glob(glob.escape(path.removesuffix(".jsonl")) + "/subagents/*.jsonl"):
             for line in transcripts.appended(state, other):
                 _take(state, line, born, copied)
-    tells = state.get("tells") or {}
-    return Story(
-        tells.get("activity"),
-        clock.parse(tells.get("since")) or 0.0,
-        tells.get("text", ""),
-        tells.get("until", 0.0),
-        state.get("days") or {},
-        state.get("last_id", ""),
-        state.get("session_id", ""),
-    )
+    return _tale.story(state)
 
 
 def interrupt() -> str:
@@ -152,11 +138,7 @@ def has_draft(project: Project, screen: str) -> bool:
 
 
 def fit(text: str) -> str:
-    """A message that begins with `!` would be run as a command line, one with `/` as a command of the program.
-
-    Blanks in front are no help: they are stripped from what was queued while it worked.
-    """
-    return f"A message:\n{text}" if text.lstrip().startswith(("!", "/")) else text
+    return _tale.not_a_command(text)
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
@@ -167,7 +149,7 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     for path in _conversations(session):
         for line in transcripts.tail(path, LOOK_BACK):
             found = [id for id, mark in marks.items() if mark.encode() in line]
-            entry = _parsed(line) if found else {}
+            entry = _tale.parsed(line) if found else {}
             is_queued = entry.get("operation") == "enqueue" and runs and entry.get("timestamp", "") > born
             if entry.get("type") == "user" or _queued(entry) or is_queued:
                 answers |= dict.fromkeys((id for id in found if marks[id] in _said(entry)), True)
@@ -303,43 +285,33 @@ def _name(path: str) -> str:
 
 
 def _has_begun(path: str) -> bool:
-    return any(_parsed(line).get("type") in ("user", "assistant") for line in transcripts.tail(path, LOOK_BACK))
+    return any(_tale.parsed(line).get("type") in ("user", "assistant") for line in transcripts.tail(path, LOOK_BACK))
 
 
 def _ids(paths: Iterable[str]) -> set[str]:
     """The messages of conversations: another one may begin with a copy of them."""
     lines = (line for path in paths for line in transcripts.appended({}, path))
-    return {str((_parsed(line).get("message") or {}).get("id")) for line in lines}
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return {str((_tale.parsed(line).get("message") or {}).get("id")) for line in lines}
 
 
 def _take(state: dict[str, Any], line: bytes, born: str, copied: set[str], conversation: str = "") -> None:
     """Learn from one line of a conversation, or of a sub-agent: those only cost."""
-    entry = _parsed(line)
+    entry = _tale.parsed(line)
     at, message = entry.get("timestamp") or "", entry.get("message") or {}
     if at < born:
         return  # of an earlier session in the same folder, or of no interest
     if message.get("usage") and message.get("id") and message["id"] not in copied:
         _count(state, at, message)
     found = _activity(entry) if conversation and not entry.get("isSidechain") else None
-    before = state.get("tells") or {"at": ""}
-    if found is None or at < before["at"]:
+    if found is None:
         return
     activity, text = found
-    if entry["type"] == "system" and before.get("activity") == "blocked":
+    if entry["type"] == "system" and (state.get("tells") or {}).get("activity") == "blocked":
         return  # the end of a turn that failed
     is_turn = isinstance(message.get("content"), str)  # a person's message, and no result of a tool
-    since = before["since"] if activity == before.get("activity") and not is_turn else at
     until = _reset(text, at) if entry.get("error") == "rate_limit" else 0.0
-    state["tells"] = {"activity": activity, "at": at, "since": since, "text": text, "until": until}
-    state["session_id"] = conversation
+    if _tale.tell(state, at, activity, text, until, is_turn):
+        state["session_id"] = conversation
 
 
 def _count(state: dict[str, Any], at: str, message: dict[str, Any]) -> None:
@@ -352,10 +324,8 @@ def _count(state: dict[str, Any], at: str, message: dict[str, Any]) -> None:
         "cache_creation_tokens": usage.get("cache_creation_input_tokens") or 0,
         "cache_creation_1h_tokens": written.get("ephemeral_1h_input_tokens") or 0,
     }
-    new = transcripts.news(state, message["id"], counts)
-    if any(new.values()) and model != "<synthetic>":
-        costs.add(state.setdefault("days", {}), at[:10], model, new)
-        state["last_id"] = message["id"]
+    if model != "<synthetic>":
+        _tale.count(state, at, model, message["id"], counts)
 
 
 def _activity(entry: dict[str, Any]) -> tuple[str, str] | None:
@@ -395,24 +365,11 @@ def _said(entry: dict[str, Any]) -> str:
 def _reset(text: str, at: str) -> float:
     """When the usage limit ends that this text tells of, said at that time; 0 when it does not say."""
     found = RESETS.search(text)
-    if not found:
-        return 0.0
     try:
-        zone: datetime.tzinfo | None = zoneinfo.ZoneInfo(found["zone"])
+        zone: datetime.tzinfo | None = zoneinfo.ZoneInfo(found["zone"]) if found else None
     except (OSError, ValueError, KeyError):
         zone = None  # that of this machine, which is where the program took it from
-    now = datetime.datetime.fromtimestamp(clock.parse(at) or 0.0, zone)
-    hour = int(found["hour"]) % 12 + (12 if found["half"] == "pm" else 0)
-    when = now.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
-    if found["month"]:
-        try:
-            month = MONTHS.index(found["month"])
-            when = when.replace(year=int(found["year"] or now.year), month=month, day=int(found["day"]))
-        except ValueError:
-            return 0.0  # no such day
-    elif when.timestamp() + SAID_MINUTES < now.timestamp():
-        when += datetime.timedelta(days=1)
-    return when.timestamp() + SAID_MINUTES
+    return _tale.limit_end(found, at, zone)
 
 
 # --- screens ----------------------------------------------------------------------------------------------------------

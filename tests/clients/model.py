@@ -19,7 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-NOT_A_PERSON = re.compile(r"<system-reminder>.*?</system-reminder>", re.S)  # what agents add to a message by themselves
+NOT_A_PERSON = re.compile(  # what agents add to messages by themselves
+    r"<(system-reminder|environment_context|user_instructions|INSTRUCTIONS|turn_aborted)>.*?</\1>"
+    r"|# AGENTS\.md instructions[^\n]*",
+    re.S,
+)
 
 
 class Run(NamedTuple):
@@ -48,6 +52,7 @@ class Refuse(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     kind: str = "api_error"
     message: str = "refused by a test"
+    details: Mapping[str, Any] = MappingProxyType({})  # further fields of the error
 
 
 class Wait(NamedTuple):
@@ -81,6 +86,7 @@ class Charge(NamedTuple):
 
 class Wire(Protocol):
     PATH: str  # how the path of its requests ends
+    CHARGES_WRITES: bool  # whether it counts what is written to the cache apart
 
     def read(self, body: dict[str, Any]) -> Asked: ...
 
@@ -91,7 +97,7 @@ class Wire(Protocol):
 class Messages:
     """Anthropic's Messages."""
 
-    PATH = "/v1/messages"
+    PATH, CHARGES_WRITES = "/v1/messages", True
 
     def read(self, body: dict[str, Any]) -> Asked:
         text, results = "", 0
@@ -139,7 +145,52 @@ class Messages:
         return {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text}, "end_turn"
 
 
-PROTOCOLS: tuple[Wire, ...] = (Messages(),)
+class Responses:
+    """OpenAI's Responses."""
+
+    PATH, CHARGES_WRITES = "/responses", False
+
+    def read(self, body: dict[str, Any]) -> Asked:
+        text, results = "", 0
+        for item in body["input"]:
+            if item["type"].endswith("_output"):
+                results += 1
+            elif item.get("role") == "user":
+                said = NOT_A_PERSON.sub("", "\n".join(part.get("text") or "" for part in item["content"])).strip()
+                text, results = (said, 0) if said else (text, results)
+        tools = {tool.get("name") or tool["type"]: tool.get("parameters") or {} for tool in body.get("tools") or []}
+        return Asked(body["model"], text, results, tools)
+
+    def answer(self, id: str, asked: Asked, step: Step, charge: Charge) -> Iterator[tuple[str, dict[str, Any]]]:
+        item = self._item(id, step)
+        usage = {
+            "input_tokens": charge.input + charge.cache_read,
+            "input_tokens_details": {"cached_tokens": charge.cache_read},
+            "output_tokens": charge.output,
+            "output_tokens_details": {"reasoning_tokens": charge.output // 2},
+            "total_tokens": charge.input + charge.cache_read + charge.output,
+        }
+        response = {"id": id, "object": "response", "model": asked.model, "output": [], "usage": None}
+        yield "response.created", {"response": {**response, "status": "in_progress"}}
+        yield "response.output_item.added", {"output_index": 0, "item": {**item, "status": "in_progress"}}
+        yield "response.output_item.done", {"output_index": 0, "item": item}
+        done = {**response, "status": "completed", "output": [item], "usage": usage}
+        yield "response.completed", {"response": done}
+
+    def _item(self, id: str, step: Step) -> dict[str, Any]:
+        if isinstance(step, Run):
+            step = Use("exec_command", {"cmd": step.command})
+        if isinstance(step, Use):
+            namespace, _, name = step.tool.rpartition(".")
+            call = {"type": "function_call", "id": f"fc_{id}", "call_id": f"call_{id}", "name": name}
+            call |= {"namespace": namespace} if namespace else {}
+            return {**call, "arguments": json.dumps(step.arguments), "status": "completed"}
+        assert isinstance(step, Say)
+        text = [{"type": "output_text", "text": step.text, "annotations": []}]
+        return {"type": "message", "id": id, "role": "assistant", "status": "completed", "content": text}
+
+
+PROTOCOLS: tuple[Wire, ...] = (Messages(), Responses())
 
 
 class Model:
@@ -179,10 +230,12 @@ class Model:
                 return step
         return DONE
 
-    def charge(self, asked: Asked, body: str) -> tuple[str, Charge]:
+    def charge(self, wire: Wire, asked: Asked, body: str) -> tuple[str, Charge]:
         with self._lock:
             number = len(self.charged) + 1
             charge = Charge(*(base + number for base in (3_000, 500, 20_000, 1_000, 100)))
+            if not wire.CHARGES_WRITES:
+                charge = charge._replace(cache_write_5m=0, cache_write_1h=0)
             self.charged.append((asked.model, charge))
             self.asked.append(asked)
             self.bodies.append(body)
@@ -216,10 +269,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         step = self.model.next_step(asked)
         if isinstance(step, Refuse):
-            error = {"type": "error", "error": {"type": step.kind, "message": step.message}}
-            self._reply(step.status, error, step.headers)
+            error = {"type": step.kind, "message": step.message, **step.details}
+            self._reply(step.status, {"type": "error", "error": error}, step.headers)
             return
-        id, charge = self.model.charge(asked, raw)
+        id, charge = self.model.charge(wire, asked, raw)
         self._stream(wire.answer(id, asked, step, charge))
 
     def _reply(self, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
