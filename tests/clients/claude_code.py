@@ -12,7 +12,6 @@ SETTINGS = {"agent": "claude-code", "agent_config": {"trust": True, "model": "cl
 MODEL = "claude-sonnet-5"
 ASKS = {"permissions": "default"}  # what makes it ask before it runs a command
 YES = "1"  # the key that allows it
-KEEPS_CONVERSATIONS = True
 
 
 def set_up(person: str, url: str) -> dict[str, str]:

@@ -72,6 +72,7 @@ class Asked(NamedTuple):
     text: str  # the last message of a person
     results: int  # tool results behind it
     tools: dict[str, Any]  # name -> the schema of its arguments; {} for questions that are no part of the work
+    wait: Use | None = None  # how to wait for a tool that was left running
 
 
 class Charge(NamedTuple):
@@ -151,18 +152,23 @@ class Responses:
     PATH, CHARGES_WRITES = "/responses", False
 
     def read(self, body: dict[str, Any]) -> Asked:
-        text, results = "", 0
+        text, results, wait = "", 0, None
         for item in body["input"]:
+            parts = item.get("content") or ()
+            said = NOT_A_PERSON.sub("", "\n".join(part.get("text") or "" for part in parts)).strip()
             if item["type"].endswith("_output"):
-                results += 1
-            elif item.get("role") == "user":
-                said = NOT_A_PERSON.sub("", "\n".join(part.get("text") or "" for part in item["content"])).strip()
-                text, results = (said, 0) if said else (text, results)
+                running = re.search(r"running with session ID (\d+)", str(item["output"]))
+                wait = Use("write_stdin", {"session_id": int(running[1]), "chars": ""}) if running else None
+                results += wait is None
+            elif item.get("role") == "user" and said:
+                text, results, wait = said, 0, None
         tools = {tool.get("name") or tool["type"]: tool.get("parameters") or {} for tool in body.get("tools") or []}
-        return Asked(body["model"], text, results, tools)
+        if "Do not provide the `sandbox_permissions`" in json.dumps(body["input"]):
+            tools["exec_command"]["properties"].pop("sandbox_permissions")
+        return Asked(body["model"], text, results, tools, wait)
 
     def answer(self, id: str, asked: Asked, step: Step, charge: Charge) -> Iterator[tuple[str, dict[str, Any]]]:
-        item = self._item(id, step)
+        item = self._item(id, asked, step)
         usage = {
             "input_tokens": charge.input + charge.cache_read,
             "input_tokens_details": {"cached_tokens": charge.cache_read},
@@ -177,9 +183,11 @@ class Responses:
         done = {**response, "status": "completed", "output": [item], "usage": usage}
         yield "response.completed", {"response": done}
 
-    def _item(self, id: str, step: Step) -> dict[str, Any]:
+    def _item(self, id: str, asked: Asked, step: Step) -> dict[str, Any]:
         if isinstance(step, Run):
-            step = Use("exec_command", {"cmd": step.command})
+            asks = "sandbox_permissions" in asked.tools["exec_command"]["properties"]
+            leave = {"sandbox_permissions": "require_escalated", "justification": "May I?"} if asks else {}
+            step = Use("exec_command", {"cmd": step.command, **leave})
         if isinstance(step, Use):
             namespace, _, name = step.tool.rpartition(".")
             call = {"type": "function_call", "id": f"fc_{id}", "call_id": f"call_{id}", "name": name}
@@ -219,6 +227,8 @@ class Model:
 
     def next_step(self, asked: Asked) -> Step:
         """The step that is due; a Wait is waited for on the way to it."""
+        if asked.wait:
+            return asked.wait
         left = asked.results
         for step in next((steps for pattern, steps in self.rules if re.search(pattern, asked.text)), []):
             if isinstance(step, Wait):
