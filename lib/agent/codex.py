@@ -36,6 +36,7 @@ PERMISSIONS = {
     "suggest": ["--ask-for-approval", "on-request", "--sandbox", "read-only"],
 }
 SETTINGS = {  # of each start: no dialog that takes what is typed, and the line by which the input box is known
+    "allow_login_shell": "false",  # whose profile would set another PATH, without the commands of ao
     "check_for_update_on_startup": "false",
     "notice.hide_rate_limit_model_nudge": "true",
     "tui.status_line": '["model-with-reasoning", "current-dir"]',
