@@ -55,7 +55,7 @@ RETRYING = "Reconnecting"
 QUEUE = re.compile(r"^• (?:Messages to be submitted|Queued) ")
 QUEUED_SHOWS = 40  # characters without blanks by which a message is known in the queue, which shows three lines of it
 RESETS = re.compile(
-    r"try again at (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+)[a-z]{2}, (?P<year>\d{4}) )?"
+    r"[Tt]ry again at (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+)[a-z]{2}, (?P<year>\d{4}) )?"
     r"(?P<hour>\d+):(?P<minute>\d\d) (?P<half>[AP]M)"
 )
 LOGINS = ("OPENAI_API_KEY", "CODEX_API_KEY")
@@ -250,8 +250,9 @@ def _rollouts(session: Session, state: dict[str, Any]) -> dict[str, tuple[str, b
 
 
 def _days(home: str, born: str) -> Iterator[str]:
-    """The folders of the days since then, which are named by the clock on the wall."""
-    day, last = datetime.date.fromisoformat(born[:10]) - DAY, datetime.date.today() + DAY
+    """The folders of the days since then, which are named by the clock on the wall; it may have been set back."""
+    first = datetime.date.fromisoformat(born[:10])
+    day, last = first - DAY, max(first, datetime.date.today()) + DAY
     while day <= last:
         yield os.path.join(home, "sessions", f"{day:%Y}", f"{day:%m}", f"{day:%d}")
         day += DAY

@@ -13,6 +13,7 @@ from stage import worlds
 from test_story import LONG, counted, is_told
 
 from lib import costs
+from lib.runtime import tmux
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
@@ -28,7 +29,7 @@ def test_an_unknown_repository_is_a_question_that_keeps_the_task(world):
     id = world.spawn("--task", "work")
     record = world.until(id, lambda one: one["status"] == "needs_input", "the question")
     assert "agent_config.trust" in record["question"] and not world.model.asked
-    world.ok("ao-send", id, "--answer", "1")
+    tmux.press(world.home, id, "Enter")  # as a person in its terminal: this dialog knows no other key
     world.until(id, lambda one: one["activity"] == "ready" and world.model.asked, "the task")
     assert "Your task:" in world.model.asked[0].text
 
