@@ -24,6 +24,7 @@ EFFECTS = {
     "spawn.inbox": "finish the spawn of an agent that runs",
     "deliver.paste": "paste a message into the agent's terminal",
     "deliver.enter": "press Enter behind a pasted message",
+    "pull.publish": "bring an agent's commits to the forge, and open their pull request",
     "hold.interrupt": "interrupt the turn of an agent whose budget is used up",
     "notify.send": "tell a person through one notifier",
     "merge.merge": "merge a pull request at the forge",

@@ -124,6 +124,7 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "model": _line,
     "permissions": _one_of("permissionless", "default", "auto-edit", "suggest"),
     "system_prompt": _text,
+    "publish": _one_of("agent", "auto"),
     "rules_file": _line,
     "symlinks": _inside,
     "name": lambda value: _line(value) and "must be one line of text",

@@ -111,6 +111,7 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
         "has_remote": setting(project, "scm") != "local",
+        "opens_pr": setting(project, "publish") == "agent",
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 

@@ -29,6 +29,7 @@ from lib import (
     plugins,
     proc,
     projects,
+    publish,
     sessions,
     status,
     store,
@@ -218,12 +219,16 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
     if _wants_checks(place, session) and slots.acquire(blocking=False):
         done.append(_note(session, "ci"))
         _start_checks(place, session)
-    if not sessions.open_message(session) and not any(_is_news(place, session, key) for key in session["conditions"]):
+    is_spoken_to = sessions.open_message(session) or publish.is_due(place.project, session, place.clock)
+    if not is_spoken_to and not any(_is_news(place, session, key) for key in session["conditions"]):
         return
     with effects.hold(place.home, session):
         session = sessions.find(place.home, session["id"])
         if session.get("doing"):
             return
+        if publish.is_due(place.project, session, place.clock):
+            publish.attempt(place.home, place.project, session, place.clock)
+            done.append(_note(session, "publish"))
         keys = list(session["conditions"])
         wants_restore = [key for key in keys if _act(place, sessions.find(place.home, session["id"]), key, done)]
         _speak(place, sessions.find(place.home, session["id"]), panes)

@@ -65,6 +65,8 @@ def _facts(session: Session, clock: Clock) -> list[str]:
             f"pull request {pull['number']}: {pull['state']}, CI {pull['ci_status']}, review {pull['review_decision']}"
         )
         found += [f"not ready: {blocker}" for blocker in pull.get("blockers") or () if pull["state"] == "open"]
+    if (session.get("published") or {}).get("error"):
+        found.append(f"its commits cannot be published: {session['published']['error']}")
     if session.get("merge_failure"):
         found.append(f"a merge failed: {session['merge_failure']['error']}")
     for field in ("config_error", "react_error", "error"):

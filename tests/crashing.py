@@ -78,7 +78,7 @@ class Chaos:
         forging.commit(self.repo, "a.txt", "one\n", "first")
         self.configure()
 
-    def configure(self) -> None:
+    def configure(self, **settings: Any) -> None:
         with open(os.path.join(self.folder, "story.py"), "w") as file:
             file.write(STORY)
         agent = f"exec {sys.executable} {ROOT}/tests/demo/agent.py --hooks --story {self.folder}/story.py"
@@ -91,6 +91,7 @@ class Chaos:
             "ci": [{"name": "lint", "run": "true"}, {"name": "test", "run": CHECK}],
             "merge": {"settle": "0s", "delete_branch": True},
             "reactions": {"approved-and-green": {"action": "auto-merge"}},
+            **settings,
         }
         with open(os.path.join(self.folder, "ao.yaml"), "w") as file:
             json.dump({"projects": {"shop": project}, "lifecycle": {"on_merge": "prune"}}, file)
@@ -222,7 +223,11 @@ def pull(chaos: Chaos, issue: str, **facts: Any) -> bool:
 
 
 def work(chaos: Chaos, later: Callable[[], None] = lambda: None) -> None:
-    """Spawn, work, CI failure, review, conflict, merge, clean-up; `later` is called when the agent has its task."""
+    """Spawn, work, CI failure, review, conflict, merge, clean-up; `later` is called when the agent has its task.
+
+    Its pull request is opened for it, in the other story by itself.
+    """
+    chaos.configure(publish="auto")
     chaos.run("ao-issue", "new", "Do some work", "-b", "As you like.")
     id = spawn(chaos, "1", issue="1")["id"]
     chaos.until(lambda: is_told(chaos, "1"), "the task")

@@ -23,7 +23,7 @@ ORDER = (  # a module of lib/ imports only those before it, and slots; slots imp
     *("config", "git", "render", "cli", "costs", "transcripts", "launcher"),
     *("budgets", "ready", "status", "overview", "conditions", "due", "why", "events"),
     *("sessions", "effects", "prompts"),
-    *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
+    *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "publish", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]

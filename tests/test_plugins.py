@@ -89,7 +89,8 @@ class World(NamedTuple):
 
 def make(home: str, folder: Any) -> World:
     world = forging.World(home, forging.make(folder, merge={"delete_branch": True}).project)
-    return World(home, world.project, {"inbox": [], "agent_config": {}, "conditions": {}, **forging.spawn(world)}, {})
+    empty = {"inbox": [], "agent_config": {}, "conditions": {}, "created_at": "2026-01-01T00:00:00.000Z"}
+    return World(home, world.project, {**empty, **forging.spawn(world)}, {})
 
 
 WORLDS: dict[tuple[str, str], Callable[[str, Any], World]] = {}  # of plugins for which `make` is not enough

@@ -273,6 +273,11 @@ def test_agents_end_when_their_work_is_merged(played: Played) -> None:
     assert all(os.path.isdir(one["workspace_path"]) for one in played.records.values())  # F36: the worktrees stay
 
 
+def test_what_no_agent_tells_is_not_counted(played: Played) -> None:
+    """F15, F46: the cost of a command is not known, and that is neither nought nor a guess."""
+    assert {one["cost"] for one in played.records.values()} == {None}
+
+
 def test_when_all_is_over_nothing_is_written_any_more(played: Played) -> None:
     before = stamps(played.world.home)
     assert [turn() for _ in range(3)] == ["", "", ""]

@@ -86,6 +86,10 @@ class Scm(Protocol):
     # Make an open pull request the session's own work, with its branch in the repository.
     def take_over(self, home: str, project: Project, session: Session, number: int) -> Pull: ...
 
+    # Goal-state, repeated when it was cut off: what the session has committed is at the forge, in its open pull request
+    # or in a new one with this title and body.
+    def publish(self, home: str, project: Project, session: Session, title: str, body: str, now: str) -> None: ...
+
     # Whether ao has to run checks for this pull request itself (ao-ci), because its forge runs none.
     def ci_wanted(self, pull: Pull, project: Project) -> bool: ...
 

@@ -202,6 +202,10 @@ def open_pull(
     return facts(home, project, record), is_new
 
 
+def publish(home: str, project: Project, session: Session, title: str, body: str, now: str) -> None:
+    open_pull(home, project, session, title, body, False, now)
+
+
 def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
     """The project's pull requests, newest first, and why others cannot be read; with `ended` merged and closed too."""
     shelf = _pulls.everything(home, project.id)
