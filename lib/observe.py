@@ -143,10 +143,8 @@ def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clo
 
 def _mend_ledgers(home: str, records: Sequence[Session], clock: Clock) -> Problems:
     """Set aside the ledgers that cannot be read, and write new ones from what the records know."""
-    told = [set_aside(paths.ledger(home, month), clock.iso) for month in costs.months(home)]
-    costs.save(home, records)
     where = {"session_id": None, "project_id": records[0]["project_id"]}
-    return [{**where, "message": message} for message in told if message]
+    return [{**where, "message": message} for message in costs.mend(home, records, clock.iso)]
 
 
 def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems) -> dict[str, dict[str, Pane] | None]:
