@@ -96,6 +96,8 @@ def _send(line: Line, found: Message) -> None:
     if why:
         _set(line, found, waiting_for=why)
         return
+    if found["attempts"] and _has_it(line, found):
+        return
     text, begun = line.agent.fit(_as_typed(line, found)), line.clock.iso
     fields = {"state": "sending", "attempts": found["attempts"] + 1, "sending_at": begun}
     _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields)
@@ -130,7 +132,7 @@ def _answer(line: Line, text: str) -> bool:
 
     A single character is a key, as menus want it. Enter follows only while the same question stands there: some take
     a key at once, and the Enter behind it would say yes to the next one. A text that is ignored gets no Enter either,
-    because that would choose whatever is preselected.
+    because that would choose whatever is preselected. An Enter that changes nothing was swallowed.
     """
     before = line.screen()
     question = line.agent.read(line.project, before).question
@@ -144,9 +146,20 @@ def _answer(line: Line, text: str) -> bool:
     after = line.screen()
     asks = line.agent.read(line.project, after).question
     stands = after.rpartition("\n")[2].startswith(before.rpartition("\n")[2])
-    if after != before and (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
-        line.press("Enter")
-    return after != before
+    if after == before or not (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
+        return after != before
+    line.press("Enter")
+    return _moves_on(line, after)
+
+
+def _moves_on(line: Line, screen: str) -> bool:
+    """Whether anything but `screen` is shown within some seconds."""
+    end = time.monotonic() + PRESS_AGAIN
+    while line.screen() == screen:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(SETTLE)
+    return True
 
 
 def _is_asked(line: Line) -> bool:
@@ -194,15 +207,22 @@ def _follow_up(line: Line, found: Message) -> None:
     if line.pane is None:
         _give_up(line, found, is_late, "its agent ended before it was confirmed")
         return
-    has_it = line.agent.received(line.project, line.session, [found["id"]], line.screen(history=True))[found["id"]]
+    has_it = _has_it(line, found)
     if has_it:
-        return  # the next look confirms it
+        return
     if line.agent.has_draft(line.project, line.screen()):
         _press_again(line, found, is_late)
     elif has_it is False and not found.get("answer") and _shows_messages(line.session):
         _try_again(line, found)
     else:
         _give_up(line, found, is_late, "whether it arrived cannot be known")
+
+
+def _has_it(line: Line, found: Message) -> bool | None:
+    """Whether the agent has a message, None when that cannot be known; if so, the next look confirms it."""
+    asked = line.agent.received(line.project, line.session, [found["id"]], line.screen(history=True))
+    has_it: bool | None = asked[found["id"]]
+    return has_it
 
 
 def _press_again(line: Line, found: Message, is_late: bool) -> None:
