@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
 
-.PHONY: help setup demo test test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
+.PHONY: help setup demo test test-sim test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
+test-sim: $(DEV)         ## ao among faults on a virtual clock, by chance: SEED=1 STEPS=2000 SEEDS=1
+	@$(PYTHON) tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
 	@$(PYTHON) tests/sabotage/run.py $(ARGS)
 lint: $(DEV)             ## check style and types

@@ -32,6 +32,7 @@ TARGETS = [
     "setup",
     "demo",
     "test",
+    "test-sim",
     "test-sabotage",
     "lint",
     "bench",
