@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
 
-.PHONY: help setup demo test test-sim test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
+.PHONY: help setup demo test test-crash test-sim test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 test-sim: $(DEV)         ## ao among faults on a virtual clock, by chance: SEED=1 STEPS=2000 SEEDS=1
 	@$(PYTHON) tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1)
+test-crash: $(DEV)       ## kill every process at every point and at random moments; takes a quarter of an hour
+	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
 	@$(PYTHON) tests/sabotage/run.py $(ARGS)
 lint: $(DEV)             ## check style and types

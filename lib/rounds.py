@@ -19,7 +19,13 @@ Found = list[dict[str, Any]]
 
 def look(home: str, only: str | None = None) -> Found:
     """Look once; returns what could not be looked at: [{session_id, project_id, message}]."""
-    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only))
+
+    def work(clock: Clock) -> Found:
+        for folder in paths.written(home):
+            store.sweep(folder)
+        return observe.run(home, clock, only)
+
+    return _alone(home, "tick", loop.look, work)
 
 
 def act(home: str, only: str | None = None) -> Found:

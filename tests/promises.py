@@ -23,8 +23,9 @@ Record = dict[str, Any]
 ROUNDS_TO_ACT = 4  # rounds without a fault after which nothing that is due may still be undone
 ROUNDS_TO_END = 120  # the same for the agent of a session that has ended
 REASONS = (  # how what an open condition may wait for begins
-    *("a person", "reviewer", "CI on", "the agent", "another try at", "its configuration", "the end of its hold"),
-    *("an answer", "a remedy", "nothing that is due", "send-to-agent", "notify", "escalate", "restore", "auto-merge"),
+    *("a person", "a reviewer", "CI on", "the agent", "another try at", "its configuration", "the end of its hold"),
+    *("an answer", "another look", "a remedy", "nothing that is due"),
+    *("send-to-agent", "notify", "escalate", "restore", "auto-merge"),
 )
 MOVING = ("observed_at", "unknown_since", "blockers")  # of a pull request: what time alone changes
 STEP = 5.0  # seconds by which clocks may differ

@@ -1,4 +1,4 @@
-"""Thousands of ticks in a virtual world where everything goes wrong: `make test-sim SEED=1 STEPS=2000`.
+"""Thousands of ticks in a virtual world where everything goes wrong: `.venv/bin/python tests/simulation.py 1 2000`.
 
 The real code of lib/ runs, on real files in a temporary AO_HOME, over the simulated terminals, agents and forge of
 tests/world.py, among the people of tests/people.py, and on the clock, processes and locks of tests/machine.py.
@@ -37,6 +37,7 @@ from lib import (
     deliver,
     effects,
     events,
+    faults,
     launch,
     loop,
     notify,
@@ -58,6 +59,7 @@ SCREEN = {"command": ["cat"], "ready": "^> $", "busy": r"^\* working", "question
 NAPS = (5, 5, 5, 5, 5, 15, 60, 60, 60, 80, 300)  # seconds between rounds
 CALM_NAPS = NAPS[:9]
 EVENTS_KEPT, TEXTS_KEPT = 4000, 2000
+POINTS = sorted(f"{effect}:{when}" for effect in effects.EFFECTS for when in ("before", "after"))
 LONGEST_CALM = 600  # rounds in which everything must have come to its end
 
 
@@ -92,9 +94,8 @@ class Simulation:
     def _draw_rates(self) -> Rates:
         """Each seed has its own kind of trouble: all of it at once would hide what one of them does alone."""
         draw = self.chance.choice
-        self.machine.kills = draw((0, 0.0005, 0.002, 0.005))
-        if self.machine.kills:  # also where processes seldom get to
-            self.machine.deadly = {f"{effect}:{when}" for effect in effects.EFFECTS for when in ("before", "after")}
+        self.machine.kills = draw((0.0001, 0.0005, 0.002, 0.005))
+        self.machine.deadly = set(POINTS)  # also where processes seldom get to
         self.machine.switches = draw((0, 0.02, 0.2))
         return Rates(
             unknown=draw((0, 0.01, 0.04, 0.1)),
@@ -362,7 +363,7 @@ def _instead(simulation: Simulation) -> Iterator[Any]:
         yield patch(module, "time", machine)
     yield patch(store, "lock", machine.lock)
     yield patch(store, "is_held", machine.is_held)
-    yield patch(effects, "fault", machine.point)
+    yield patch(faults, "point", machine.point)
     for module, name in ((store, "write"), (store, "reserve"), (events, "append")):
         yield patch(module, name, _around(getattr(simulation, name), getattr(module, name)))
     yield patch(threads, "each", simulation.each)

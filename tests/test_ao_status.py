@@ -103,7 +103,7 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     for words in (
         "shop-1 is needs_input: ",
         "it asks: Which\ufffd[2J port?",
-        "waits for: a person",
+        "waits for: a configuration that can be read",
         "it closes when: ",
     ):
         assert words in text

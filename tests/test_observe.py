@@ -104,7 +104,8 @@ def test_a_look_that_fails_declares_nobody_dead(home, monkeypatch):
 
     monkeypatch.setattr(tmux, "look", fails)
     for seconds in (1, 5, 10):
-        assert look(home, seconds) == []
+        assert [problem["message"] for problem in look(home, seconds)] == ["tmux did not end within 5 s"]
+    assert len(logged_events(home, "tick_error")) == 1, "and the reason is said once"
     found = find(home)
     assert (found["runtime_state"], found["status"]) == ("alive", "working")
     assert found["runtime_unknown_since"] == clock(1).iso

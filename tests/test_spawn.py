@@ -214,7 +214,7 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
     assert world.traces() == before
     assert locks_held(world) == []
@@ -242,6 +242,14 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
         assert {**world.traces(), "records": []} == before
         world.look(2)
         assert world.spawn()["branch"] == "feat/work"
+
+
+def test_a_spawn_that_was_killed_does_not_stand_in_the_way_of_the_next_one(world):
+    """F38: without a tick in between."""
+    world.issue(1, "Fix it")
+    process(world, "1", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
+    assert world.spawn("1")["branch"] == "fix/1-fix-it"
+    assert [one["status"] for one in world.records()] == ["errored", "spawning"]
 
 
 def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
@@ -481,3 +489,12 @@ def test_an_exact_id_wins_over_a_longer_one(world):
     assert world.record("shop-1")["id"] == "shop-1"
     with pytest.raises(sessions.AoError, match="can mean several"):
         world.record("shop-")
+
+
+def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
+    """Python does not know its own path then, and git, tmux and the agent's terminal are started through it."""
+    living.configure(world, ["/bin/cat"])
+    argv = ["env", "-i", f"AO_HOME={world.home}", os.path.join(scripts.BIN, "ao"), "spawn", "--task", "x"]
+    done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
