@@ -100,7 +100,8 @@ def _send(line: Line, found: Message) -> None:
         return
     text, begun = line.agent.fit(_as_typed(line, found)), line.clock.iso
     fields = {"state": "sending", "attempts": found["attempts"] + 1, "sending_at": begun}
-    _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields)
+    if not _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields):
+        return
     try:
         is_taken = _answer(line, text) if found.get("answer") else _type(line, text)
     except Gone:  # with its terminal went what was pasted
@@ -254,12 +255,15 @@ def _shows_messages(session: Session) -> bool:
     return any(one["state"] == "confirmed" and not one.get("answer") for one in session["inbox"])
 
 
-def _set(line: Line, found: Message, **fields: Any) -> None:
-    """Change a message in the newest record, unless the tick has settled it in the meantime."""
+def _set(line: Line, found: Message, **fields: Any) -> bool:
+    """Change a message in the newest record, unless the tick has settled it in the meantime; whether it has not."""
+    changed = []
 
     def change(record: Session) -> None:
         for one in record["inbox"]:
             if one["id"] == found["id"] and one["state"] not in sessions.FINAL:
                 one.update(fields)
+                changed.append(one["id"])
 
     sessions.update(line.home, line.session, change, line.clock)
+    return bool(changed)

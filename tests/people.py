@@ -273,7 +273,7 @@ class People:
         pull = self.world.pulls[session["claimed_pr_number"]]
         head, about = pull["head"], {"project_id": session["project_id"], "id": f"ci-{pull['number']}"}
         try:
-            with effects.hold(self.home, about):
+            with effects.hold(self.home, about), effects.effect("ci.run"):
                 for name in [name for name, state in pull["checks"].items() if state == "pending"]:
                     self.machine.sleep(self.chance.uniform(1, 40))
                     self.machine.point("ci")

@@ -135,6 +135,13 @@ def a_persons_message_stays_until_it_is_settled(sim: Simulation, before: Record,
     return [one["id"] for one in before["inbox"] if one["id"] not in kept]
 
 
+def what_is_over_is_not_begun_to_be_said(sim: Simulation, before: Record, after: Record) -> object:
+    known = {one["id"]: one for one in before["inbox"]}
+    begun = [one for one in after["inbox"] if one["attempts"] and not known.get(one["id"], one)["attempts"]]
+    about = {one["id"]: sim.covers.get(one["id"], ("", (), "")) for one in begun}
+    return [id for id, (key, items, _) in about.items() if key and not {*conditions.KEYS[key].items(after)} & {*items}]
+
+
 def a_settled_message_stays_as_it_is(sim: Simulation, before: Record, after: Record) -> object:
     old = {one["id"]: one["state"] for one in before["inbox"] if one["state"] in sessions.FINAL}
     moves = [(one["id"], old[one["id"]], one["state"]) for one in after["inbox"] if one["id"] in old]
@@ -393,6 +400,7 @@ PROMISES = {
         attempts_of_an_episode_never_shrink,
         what_it_waits_for_is_named,
         a_persons_message_stays_until_it_is_settled,
+        what_is_over_is_not_begun_to_be_said,
         a_settled_message_stays_as_it_is,
         a_confirmed_message_is_with_the_agent,
         a_failed_message_is_not_with_the_agent,

@@ -197,6 +197,19 @@ def test_what_comes_to_light_before_it_is_typed_again_is_not_typed_again(home, p
     assert inbox(home) == [("confirmed", None)]
 
 
+@pytest.mark.parametrize("state", ["confirmed", "failed"])
+def test_a_message_that_was_settled_a_moment_ago_is_not_typed(home, project, state):
+    """By a look that has seen it with the agent, or that nothing of it is the matter any more."""
+    agent(home, "shop-1")
+    queue(home, record(home), "hello")
+    at_prompt(home)
+    before = sessions.find(home, "shop-1")
+    settled = [{**before["inbox"][0], "state": state}]
+    sessions.update(home, before, lambda fresh: fresh.update(inbox=settled), clock())
+    deliver.advance(home, project, before, tmux.look(home), clock(1))
+    assert (inbox(home), tmux.screen(home, "shop-1").split("\n")[-1]) == ([(state, None)], ">")
+
+
 def test_an_answer_is_one_key_at_the_open_question_and_comes_before_what_waits(home, project):
     log = agent(home, "shop-1", "--dialog")
     session = record(home)
