@@ -16,8 +16,9 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
-test-sim: $(DEV)         ## ao among faults on a virtual clock, by chance: SEED=1 STEPS=2000 SEEDS=1
-	@$(PYTHON) tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1)
+test-sim: $(DEV)         ## ao among faults on a virtual clock: SEED=1 STEPS=2000 SEEDS=1; MISTAKES=1: that it sees mistakes
+	@$(if $(MISTAKES),$(PYTHON) -m pytest -n 2 tests/test_simulation.py -m "sim or not sim" $(ARGS),$\
+	$(PYTHON) tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1))
 test-crash: $(DEV)       ## kill every process at every point and at random moments; takes a quarter of an hour
 	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some

@@ -132,12 +132,19 @@ def _open_question(session: Session) -> list[str]:
 
 
 def _troubled_messages(session: Session) -> list[str]:
-    """Late ones, and lost ones that no person has heard of and no condition answers for."""
+    """Late ones, and lost ones that no person has heard of and no other condition answers for."""
     inbox, told = session.get("inbox") or (), (session.get("told") or {}).get("message-waiting") or ()
     late = [f"{one['id']} late" for one in inbox if one.get("is_late") and one["state"] not in OUTCOMES]
     is_lost = ("unconfirmed", "failed")
-    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and one.get("from") not in KEYS]
+    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and not _is_answered_for(session, one)]
     return late + [item for item in lost if item not in told]
+
+
+def _is_answered_for(session: Session, message: Mapping[str, Any]) -> bool:
+    """Whether the condition that sent a message sees to it that a person hears of it, which it does once an episode."""
+    condition = session["conditions"].get(message.get("from")) or {}
+    is_its_last = (condition.get("intent") or {}).get("id") == message["id"]
+    return message.get("from") in KEYS and not (is_its_last and condition["escalated_at"])
 
 
 RULES = (

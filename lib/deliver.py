@@ -204,8 +204,9 @@ def _as_typed(line: Line, found: Message) -> str:
 def _follow_up(line: Line, found: Message) -> None:
     """Look what became of a message that was pasted, or perhaps was: a process may have died in the middle."""
     is_late = line.clock.elapsed(found.get("delivered_at") or found["sending_at"]) >= GIVE_UP
-    if line.pane is None:
-        _give_up(line, found, is_late, "its agent ended before it was confirmed")
+    if line.pane is None:  # which one look alone may have missed
+        has_ended = status.has_ended(line.session)
+        _give_up(line, found, is_late and has_ended, "its agent ended before it was confirmed")
         return
     has_it = _has_it(line, found)
     if has_it:

@@ -251,9 +251,11 @@ class People:
         self.script("prune", lambda: lives.prune(self.home, *self._found(id), self.sim.clock(), archives))
 
     def _claim(self, id: str) -> None:
+        """Mostly of what nobody works on any more."""
         pulls = [pull["number"] for pull in self.world.pulls.values() if pull["state"] == "open"]
+        taken = {one["claimed_pr_number"] for one in self.sim.live()}
         if pulls:
-            number = self.chance.choice(pulls)
+            number = self.chance.choice([number for number in pulls if number not in taken] or pulls)
             self.script("claim", lambda: lives.claim(self.home, *self._found(id), number, self.sim.clock()))
 
     def _found(self, id: str) -> tuple[Any, Record]:

@@ -294,10 +294,6 @@ def an_issue_is_closed_by_its_merge(sim: Simulation, project: str, issue: str) -
 # --- whenever all processes have ended -------------------------------------------------------------------------------
 
 
-def no_lock_is_held_by_the_dead(sim: Simulation) -> object:
-    return sim.machine.held
-
-
 def what_is_read_is_what_was_written(sim: Simulation) -> object:
     fleet = sessions.everything(sim.home)
     read = [record["id"] for record in fleet.records if record != sim.records[record["id"]]]
@@ -341,6 +337,20 @@ def _is_dropped(sim: Simulation, record: Record, intent: Record) -> bool:
     message = next((one for one in record["inbox"] if one["id"] == intent["id"]), None)
     is_next = message is not None and sessions.open_message(record) is message
     return message is None or (is_next and message["state"] == "queued" and not message.get("waiting_for"))
+
+
+def a_person_hears_of_what_may_not_have_arrived(sim: Simulation) -> object:
+    """While it is the matter."""
+    silent = []
+    for record in sim.live():
+        for id in [one["id"] for one in record["inbox"] if one["state"] == "unconfirmed"]:
+            key, items, _ = sim.covers.get(id, ("message-waiting", (), ""))
+            is_over = items and not {*items} & {*conditions.KEYS[key].items(record)}
+            heard = [one for one in sim.world.people_heard if one["session_id"] == record["id"]]
+            about = [one for one in heard if one["reaction_key"] in (key, "message-waiting")]
+            if not is_over and not any(one["at"] >= sim.unsure[id] for one in about):
+                silent.append(f"{record['id']}: {key}: {id}")
+    return sim.lasting("untold", silent, ROUNDS_TO_ACT)
 
 
 def the_agents_of_ended_sessions_end(sim: Simulation) -> object:
@@ -426,11 +436,11 @@ PROMISES = {
     "merged": (only_what_was_ready_is_merged, a_merge_is_saved_before_it_happens),
     "closed": (an_issue_is_closed_by_its_merge,),
     "round": (
-        no_lock_is_held_by_the_dead,
         what_is_read_is_what_was_written,
         event_ids_grow,
         a_terminal_belongs_to_a_record,
         what_is_open_is_acted_upon_or_waits_for_a_named_reason,
+        a_person_hears_of_what_may_not_have_arrived,
         the_agents_of_ended_sessions_end,
         what_a_dead_process_began_is_settled,
     ),

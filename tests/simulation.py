@@ -81,6 +81,7 @@ class Simulation:
         self.delivered: dict[tuple[str, str, str], str] = {}
         self.episodes: dict[tuple[str, str, str], list[str]] = {}
         self.news: dict[tuple[Any, ...], str] = {}
+        self.unsure: dict[str, str] = {}  # message of which it is not known whether it arrived -> since when
         self.letters: set[str] = set()  # every notification that was intended
         self.rounds: dict[str, dict[str, int]] = {}  # what is not as it should be, and for how many calm rounds
         self.was_calm = False  # nothing went wrong in the last round
@@ -220,6 +221,9 @@ class Simulation:
         is_record = os.path.dirname(os.path.dirname(path)) == paths.sessions(self.home)
         if is_record:
             self._note_intents(value)
+            for message in value["inbox"]:
+                if message["state"] == "unconfirmed":
+                    self.unsure.setdefault(message["id"], value["updated_at"])
             self.happens("written", self.records[value["id"]], value)
         real(path, value, mode)
         if is_record:
@@ -247,12 +251,14 @@ class Simulation:
         self.machine.point("append")
         real(home, at, new)
         if new and self.machine.current and self.chance.random() < self.machine.kills:
-            self._tear(events.files(home)[-1])
+            self._tear(events.files(home)[-1], new[-1])
         self.machine.point("appended")
 
-    def _tear(self, path: str) -> None:
-        """Die in the middle of a line, as when the power goes."""
+    def _tear(self, path: str, event: Record) -> None:
+        """Die in the middle of a line, as when the power goes; unless another process has written one since."""
         self.new_events()
+        if not event.items() <= self.events[-1].items():
+            return
         size, kept = os.path.getsize(path), self.chance.randrange(1, 60)
         with open(path, "rb+") as file:
             line = file.read().rstrip(b"\n").rfind(b"\n") + 1
@@ -296,7 +302,8 @@ class Simulation:
         processes = [self.machine.start("look", lambda: rounds.look(self.home))]
         if not self.people.is_calm and self.chance.random() < 0.1:
             processes.append(self.machine.start("look2", lambda: rounds.look(self.home)))
-        self.machine.finish()
+        if self.people.is_calm or self.chance.random() < 0.8:  # a person's loop, or cron's, need not wait
+            self.machine.finish()
         processes.append(self.machine.start("act", lambda: rounds.act(self.home)))
         if not self.people.is_calm and self.chance.random() < 0.1:
             processes.append(self.machine.start("act2", lambda: rounds.act(self.home)))

@@ -297,6 +297,18 @@ def test_a_message_that_is_confirmed_late_was_delivered():
     assert len(record["told"]["ci-failed"]) == 1
 
 
+def test_of_each_message_that_may_not_have_arrived_a_person_hears_also_after_the_escalation():
+    """F9: its own condition tells a person only once an episode."""
+    record = session(pr=pull(RED), inbox=[{"id": "m-1", "state": "unconfirmed", "from": "ci-failed"}])
+    evaluate(record)
+    intend(record, "ci-failed")
+    assert "message-waiting" not in evaluate(record, 10)
+    record["conditions"]["ci-failed"]["escalated_at"] = at(20).iso
+    assert "message-waiting" in evaluate(record, 20) and due(record, "message-waiting") == ["m-1 lost"]
+    deliver(record, "message-waiting", "notify", 30)
+    assert "message-waiting" not in evaluate(record, 40)
+
+
 OVER = {  # what is the matter -> its condition, and how it came to be over
     "a red head was replaced": ({"pr": pull(RED)}, "ci-failed", {"pr": pull(RUNNING, head_sha="b" * 40)}),
     "the comment was settled": ({"pr": pull(threads=["t1"])}, "changes-requested", {"pr": pull(threads=["t2"])}),

@@ -210,6 +210,19 @@ def test_a_message_that_was_settled_a_moment_ago_is_not_typed(home, project, sta
     assert (inbox(home), tmux.screen(home, "shop-1").split("\n")[-1]) == ([(state, None)], ">")
 
 
+def test_a_terminal_that_one_look_has_missed_has_not_ended(home, project):
+    """F9: what was typed into it is still confirmed; given up is only what an agent has that has ended."""
+    agent(home, "shop-1")
+    queue(home, record(home), "hello")
+    at_prompt(home)
+    deliver_once(home, project)
+    deliver_once(home, project, 60, panes={})
+    assert inbox(home)[0][0] == "delivered"
+    sessions.update(home, sessions.find(home, "shop-1"), lambda fresh: fresh.update(runtime_state="gone"), clock(61))
+    deliver_once(home, project, 62, panes={})
+    assert inbox(home)[0][0] == "unconfirmed"
+
+
 def test_an_answer_is_one_key_at_the_open_question_and_comes_before_what_waits(home, project):
     log = agent(home, "shop-1", "--dialog")
     session = record(home)

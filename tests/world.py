@@ -56,6 +56,7 @@ class Terminal:
         self.pid = world.next("pid")
         self.lines = [f"{launcher.BANNER}agent in {launch['folder']}"]
         self.draft, self.state, self.question = "", "starting", ""
+        self.kept = ""  # what stands in the input box while a dialog hides it
         self.in_mode, self.typed_at, self.output_at = False, 0.0, 0.0
         self.next_at = world.machine.now + world.chance.uniform(1, 20)
         self.prompt = launch["argv"][1] if len(launch["argv"]) > 1 else ""
@@ -85,7 +86,7 @@ class Terminal:
         self.show()
         if self.state == "waiting_input":
             self.lines += (self.question + " " + self.draft).split("\n")
-            self.draft, self.question = "", ""
+            self.draft, self.kept, self.question = self.kept, "", ""
             self.work()
         elif self.state == "ready" and self.draft:
             text, self.draft = self.draft, ""
@@ -118,6 +119,7 @@ class Terminal:
         self.report("report", "ready")
 
     def ask(self) -> None:
+        self.draft, self.kept = "", self.draft
         self.state, self.question = "waiting_input", f"Delete file {self.world.next('question')}? (y/n)"
         self.next_at = float("inf")
         self.show()
@@ -525,9 +527,8 @@ def _notifier(world: World, name: str) -> dict[str, Any]:
     def send(home: str, told: dict[str, Any], settings: Any) -> None:
         with world.effect("notifier.send"):
             heard = {**told, "by": name}
-            world.machine.note(
-                f"{name}: {told['session_id']} {told['reaction_key']} {told['id']} {told['message'][:90]}"
-            )
+            text = told["message"].replace(home, "AO_HOME")[:90]
+            world.machine.note(f"{name}: {told['session_id']} {told['reaction_key']} {told['id']} {text}")
             world.happens("heard", heard)
             world.people_heard.append(heard)
 
