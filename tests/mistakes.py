@@ -49,9 +49,9 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
     ),
     "merged_stays_merged": (facts.fold_pull, "status.is_merged(record) or ", ""),
     "an_outcome_stays_until_a_restore": (
-        facts._fold_runtime,
-        'record["runtime_state"] = "alive"',
-        'record.update(runtime_state="alive", outcome=None)',
+        lives._stopped,
+        'record["doing"] = None',
+        'record["doing"] = record["outcome"] = None',
     ),
     "a_running_agent_is_not_taken_for_ended": (facts._fold_runtime, "missed >= GONE_LOOKS", "missed >= 1"),
     "a_pull_request_that_is_there_is_not_taken_for_none": (
@@ -60,9 +60,9 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
         "None if isinstance(pull, BaseException) else pull or None",
     ),
     "an_intent_is_saved_before_its_result": (
-        merge._begin,
-        'record["conditions"][KEY].update(intent=_intent(doing), result=None, waiting_for=None)',
-        "pass",
+        react.intend,
+        "result=None, waiting_for=None)",
+        'result={**what, "ok": True, "error": None}, waiting_for=None)',
     ),
     "what_is_told_was_delivered": (conditions.record_result, "if ok is not False:", "if True:"),
     "what_is_told_stays_told_while_it_is_the_matter": (
@@ -93,11 +93,15 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
         'state="confirmed" if found.get("answer") else "delivered"',
         'state="confirmed"',
     ),
-    "a_failed_message_is_not_with_the_agent": (deliver._give_up, '"unconfirmed" if is_late', '"failed" if is_late'),
+    "a_failed_message_is_not_with_the_agent": (
+        deliver._follow_up,
+        "    if has_it:\n        return",
+        '    if has_it:\n        return _set(line, found, state="failed")',
+    ),
     "with_facts_held_the_status_never_changes_twice": (
-        status._is_idle,
-        "> IDLE_LONGER_THAN",
-        "> IDLE_LONGER_THAN and int(clock.now / 60) % 2",
+        status.derive,
+        "return",
+        'return "working" if has_open_pr(session) and int(clock.now / 60) % 2 else',
     ),
     "an_issue_is_given_to_one_agent": (spawn._check_free, "== request.issue.id", "is request"),
     "an_agent_is_started_by_intent": (lives._start_again, "update(NEW_LIFE,", "update(NEW_LIFE, doing=None,"),

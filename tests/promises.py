@@ -345,7 +345,7 @@ def a_person_hears_of_what_may_not_have_arrived(sim: Simulation) -> object:
     for record in sim.live():
         for id in [one["id"] for one in record["inbox"] if one["state"] == "unconfirmed"]:
             key, items, _ = sim.covers.get(id, ("message-waiting", (), ""))
-            is_over = items and not {*items} & {*conditions.KEYS[key].items(record)}
+            is_over = items and not (key in record["conditions"] and {*items} & {*conditions.KEYS[key].items(record)})
             heard = [one for one in sim.world.people_heard if one["session_id"] == record["id"]]
             about = [one for one in heard if one["reaction_key"] in (key, "message-waiting")]
             if not is_over and not any(one["at"] >= sim.unsure[id] for one in about):

@@ -22,12 +22,11 @@ QUICK = (  # mistakes that are noticed in a second or two
     "only_what_was_ready_is_merged",
     "what_a_dead_process_began_is_settled",
 )
-STEPS = 60  # rounds in which a mistake is made
-SEEDS = range(1, 21)  # that are given the chance to notice it
+SEEDS = range(1, 21)  # that are given the chance to notice a mistake
 
 
 def test_a_seed_keeps_its_promises_while_processes_die():
-    found = simulation.run(3, STEPS)
+    found = simulation.run(3, 60)
     assert sum(record["status"] == "merged" for record in found.records.values()) > 5
     assert found.machine.deaths > 20 and f"{found.machine.deaths} deaths" in found.outcome()
     assert len(found.machine.killed_at & set(simulation.POINTS)) > 10
@@ -64,14 +63,14 @@ def test_for_each_promise_there_is_a_mistake_that_fits():
 
 @pytest.mark.parametrize("promise", QUICK)
 def test_a_mistake_is_noticed(promise):
-    check_that_it_is_noticed(promise)
+    check_that_it_is_noticed(promise, 60)
 
 
 @pytest.mark.sim
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("promise", sorted(set(mistakes.MISTAKES) - set(QUICK)))
 def test_every_mistake_is_noticed(promise):
-    check_that_it_is_noticed(promise)
+    check_that_it_is_noticed(promise, 200)
 
 
 @pytest.mark.sim
@@ -85,16 +84,16 @@ def test_somebody_dies_before_and_behind_every_effect():
     assert not survived
 
 
-def check_that_it_is_noticed(promise):
+def check_that_it_is_noticed(promise, steps):
     """That a seed finds this very promise broken, and not only another one."""
     with mistakes.made(promise):
-        assert any(broken_by(seed) == promise for seed in SEEDS)
+        assert any(broken_by(seed, steps) == promise for seed in SEEDS)
 
 
-def broken_by(seed):
+def broken_by(seed, steps):
     """The promise that a seed finds broken, "" for none."""
     try:
-        simulation.run(seed, STEPS)
+        simulation.run(seed, steps)
     except Broken as broken:
         return str(broken).partition(":")[0]
     return ""
