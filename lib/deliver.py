@@ -3,6 +3,7 @@
 A message is `queued`, `sending` while it is being pasted, `delivered` when Enter was pressed, and `confirmed` when the
 tick has seen that the agent has it. Nothing is ever typed into a dialog, over a draft or under a person's fingers.
 Where it cannot be known whether a message arrived it becomes `unconfirmed`, a person is told, and it is not sent again.
+One that nobody has begun to type when its matter is over is taken back by the look: it becomes `failed`.
 """
 
 from __future__ import annotations
