@@ -1,6 +1,7 @@
 """A mistake for each promise of the simulation: a change of lib/ that would break it, and that it must notice.
 
-A mistake is a function, something that it says, and what it says instead. When a function is written anew its mistake
+A mistake is a function, something that it says, and what it says instead; or two of these, where one alone would be
+made good by the other. When a function is written anew its mistake
 is written anew too: what is not there cannot be replaced, and the test says so.
 """
 
@@ -29,6 +30,7 @@ from lib import (
     overview,
     projects,
     react,
+    ready,
     sessions,
     spawn,
     status,
@@ -39,7 +41,7 @@ REMOVE = 'plugins.load("workspace", record["workspace"]).remove(home, project, r
 ASK = "if line.agent.read(line.project, line.screen()).question:"
 LATCH = 'condition["escalated_at"] = clock.iso if ok else None'
 
-MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
+MISTAKES: dict[str, tuple[Any, ...]] = {
     "rev_grows_by_one": (sessions.update, 'before["rev"] + 1', 'before["rev"] + 2'),
     "an_event_is_in_the_log_before_its_record": (sessions.update, "events.between(before, after)", "[]"),
     "what_readers_see_of_a_status_is_true": (
@@ -120,7 +122,7 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
         'str(line.agent.obstacle(line.project, screen, is_task or bool(found.get("answer"))))',
         '""',
     ),
-    "a_message_is_received_once": (deliver._follow_up, "has_it is False and", "not has_it and"),
+    "a_message_is_received_once": (deliver._has_it, 'asked[found["id"]]', "False"),
     "a_message_is_saved_before_it_is_typed": (deliver._send, 'found["attempts"] + 1', 'found["attempts"]'),
     "what_is_the_matter_is_delivered_once": (
         conditions.record_result,
@@ -134,9 +136,12 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
         "projects.intend(home, place.project, key, told, clock)",
         "letters.append(Letter(place.file, told, lambda error: None))",
     ),
-    "no_news_repeats_within_an_episode": (conditions.record_result, LATCH, 'condition["escalated_at"] = None'),
+    "no_news_repeats_within_an_episode": (
+        *(conditions.record_result, LATCH, 'condition["escalated_at"] = None'),
+        *(notify.notification, "key, *news)", "key, clock.iso)"),
+    ),
     "merges_respect_retries": (due._tries, "return failures if", "return 0 if"),
-    "only_what_was_ready_is_merged": (merge.attempt, 'record["pr"]["blockers"]:', "False:"),
+    "only_what_was_ready_is_merged": (ready.blockers, "return found", "return []"),
     "a_merge_is_saved_before_it_happens": (merge._begin, 'record["doing"] = doing', "pass"),
     "an_issue_is_closed_by_its_merge": (react._take_turn, "if status.is_merged(session) and", "if"),
     "what_is_read_is_what_was_written": (overview.entries, 'known[path]["signature"] == signature', "True"),
@@ -170,12 +175,19 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str, str]] = {
 @contextlib.contextmanager
 def made(promise: str) -> Iterator[None]:
     """Run with the mistake that breaks a promise."""
-    function, says, instead = MISTAKES[promise]
-    module, name = sys.modules[function.__module__], function.__name__
-    source = textwrap.dedent(inspect.getsource(function))
-    assert says in source, f"{module.__name__}.{name} does not say '{says}' any more"
+    with contextlib.ExitStack() as made:
+        words = iter(MISTAKES[promise])
+        for function, says, instead in zip(words, words, words, strict=True):
+            module, name = sys.modules[function.__module__], function.__name__
+            made.enter_context(mock.patch.object(module, name, _changed(function, says, instead)))
+        yield
+
+
+def _changed(function: Callable[..., Any], says: str, instead: str) -> Any:
+    """The function as it would be with another text."""
+    source, module = textwrap.dedent(inspect.getsource(function)), sys.modules[function.__module__]
+    assert says in source, f"{module.__name__}.{function.__name__} does not say '{says}' any more"
     code = compile(source.replace(says, instead), module.__file__ or "", "exec", __future__.annotations.compiler_flag)
     scope: dict[str, Any] = {}
     exec(code, vars(module), scope)
-    with mock.patch.object(module, name, scope[name]):
-        yield
+    return scope[function.__name__]
