@@ -3,6 +3,7 @@ PREFIX ?= $(HOME)/.local
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
+NOTICE  = -m pytest -n 2 tests/test_simulation.py -m "sim or not sim" $(ARGS)
 
 .PHONY: help setup demo test test-crash test-sim test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
@@ -17,8 +18,7 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 test-sim: $(DEV)         ## ao among faults on a virtual clock: SEED=1 STEPS=2000 SEEDS=1; MISTAKES=1: that it sees mistakes
-	@$(if $(MISTAKES),$(PYTHON) -m pytest -n 2 tests/test_simulation.py -m "sim or not sim" $(ARGS),$\
-	$(PYTHON) tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1))
+	@$(PYTHON) $(if $(MISTAKES),$(NOTICE),tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1))
 test-crash: $(DEV)       ## kill every process at every point and at random moments; takes a quarter of an hour
 	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
@@ -40,7 +40,7 @@ status: $(READY)         ## the table of sessions
 doctor: $(READY)         ## check what ao needs and say how to mend it
 	@bin/ao-doctor
 install: $(READY)        ## link the commands into PREFIX/bin (~/.local/bin)
-	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin"
+	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin" && case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "that is not on your PATH; put it there: export PATH=\"$(PREFIX)/bin:\$$PATH\"" >&2 ;; esac
 install-cron: $(READY)   ## let cron run the loop
 	@sh config/install-cron.sh
 clean:                   ## remove what make made: .venv and caches

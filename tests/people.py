@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import outside
 import scripts
-import world as worlds
 from machine import START
-from world import Terminal
+from outside import Terminal
 
 from lib import deliver, effects, lives, loop, merge, paths, plugins, sessions, spawn, status
 from lib.errors import AoError, Busy
@@ -38,7 +38,7 @@ class People:
 
     def calm_down(self) -> None:
         """From now on all do their part."""
-        self.is_calm, self.rates = True, worlds.NONE._replace(people=1.0)
+        self.is_calm, self.rates = True, outside.NONE._replace(people=1.0)
 
     # --- agents and checks -------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class People:
         def run() -> None:
             try:
                 work()
-            except (AoError, worlds.Broken) as error:
+            except (AoError, outside.Broken) as error:
                 self.machine.note(f"refused: {error}")
 
         self.machine.start(name, run)

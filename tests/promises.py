@@ -15,8 +15,8 @@ from lib import conditions, config, due, events, merge, overview, paths, project
 from lib.clock import duration
 
 if TYPE_CHECKING:
+    from outside import Terminal
     from simulation import Simulation
-    from world import Terminal
 
 Record = dict[str, Any]
 

@@ -1,7 +1,7 @@
-"""Thousands of ticks in a virtual world where everything goes wrong: `.venv/bin/python tests/simulation.py 1 2000`.
+"""Thousands of ticks in a virtual world where everything goes wrong: `make test-sim SEED=1 STEPS=2000`.
 
 The real code of lib/ runs, on real files in a temporary AO_HOME, over the simulated terminals, agents and forge of
-tests/world.py, among the people of tests/people.py, and on the clock, processes and locks of tests/machine.py.
+tests/outside.py, among the people of tests/people.py, and on the clock, processes and locks of tests/machine.py.
 tests/promises.py says what must hold. All is decided by the seed: a failing one is printed, and replays exactly.
 """
 
@@ -25,11 +25,11 @@ from unittest import mock
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-import world as worlds
+import outside
 from machine import Machine
+from outside import NONE, Rates, World
 from people import PROJECTS, People
 from promises import PROMISES, Broken
-from world import NONE, Rates, World
 
 from lib import (
     clock,
@@ -378,12 +378,12 @@ def _instead(simulation: Simulation) -> Iterator[Any]:
     yield patch(os, "cpu_count", lambda: 2)
     yield patch(deliver, "secrets", SimpleNamespace(choice=machine.chance.choice))
     yield patch(prompts, "secrets", SimpleNamespace(token_hex=lambda size: "0" * size))
-    yield patch(spawn, "git", worlds.Git(world))
-    yield patch(spawn, "proc", worlds.Programs(world))
+    yield patch(spawn, "git", outside.Git(world))
+    yield patch(spawn, "proc", outside.Programs(world))
     yield patch(proc, "detach", simulation.people.detach)
     yield patch(config, "load", _load_once(config.load))
     yield patch(store, "loads", _parse_once(store.loads))
-    found = worlds.plugins(world)
+    found = outside.plugins(world)
     yield patch(plugins, "load", lambda slot, name: found[slot, name])
     yield patch(plugins, "names", lambda slot: sorted(name for one, name in found if one == slot))
     yield patch(launch.shutil, "which", lambda program, path=None: program)
