@@ -86,9 +86,8 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "a_persons_message_stays_until_it_is_settled": (lives._start_again, ' and one["from"] == "ao"', ""),
     "what_is_over_is_not_begun_to_be_said": (conditions._is_past, "return not items or", "return False and"),
     "a_settled_message_stays_as_it_is": (
-        deliver._set,
-        'one["state"] not in sessions.FINAL',
-        "True",
+        *(deliver._set, 'one["state"] not in sessions.FINAL', "True"),
+        *(facts._confirm, 'message["state"] not in ("confirmed", "failed")', 'message["state"] != "confirmed"'),
     ),
     "a_confirmed_message_is_with_the_agent": (
         deliver._send,

@@ -110,7 +110,7 @@ class Simulation:
     def _draw_configuration(self) -> Record:
         draw = self.chance.choice
         reactions: Record = {
-            "approved-and-green": {"action": draw(("auto-merge", "auto-merge", "auto-merge", "notify"))},
+            "approved-and-green": {"action": draw((*["auto-merge"] * 3, "notify")), "retries": draw((1, 3))},
             "ci-failed": {"retries": draw((1, 3, None)), "escalate_after": draw((None, 2, "30m"))},
             "agent-exited": {"action": draw(("notify", "restore"))},
             "agent-idle": {"retries": draw((1, 2))},
