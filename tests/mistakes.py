@@ -38,7 +38,6 @@ from lib import (
 
 STOP = 'plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])'
 REMOVE = 'plugins.load("workspace", record["workspace"]).remove(home, project, record["workspace_path"])'
-ASK = "if line.agent.read(line.project, line.screen()).question:"
 LATCH = 'condition["escalated_at"] = clock.iso if ok else None'
 
 MISTAKES: dict[str, tuple[Any, ...]] = {
@@ -86,8 +85,9 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "a_persons_message_stays_until_it_is_settled": (lives._start_again, ' and one["from"] == "ao"', ""),
     "what_is_over_is_not_begun_to_be_said": (conditions._is_past, "return not items or", "return False and"),
     "a_settled_message_stays_as_it_is": (
-        *(deliver._set, 'one["state"] not in sessions.FINAL', "True"),
-        *(facts._confirm, 'message["state"] not in ("confirmed", "failed")', 'message["state"] != "confirmed"'),
+        lives._start_again,
+        'messages + [one for one in fresh["inbox"] if',
+        'messages + [{**one, "state": "queued"} if one["state"] != "confirmed" else one for one in fresh["inbox"] if',
     ),
     "a_confirmed_message_is_with_the_agent": (
         deliver._send,
@@ -118,8 +118,8 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     ),
     "nothing_is_typed_into_a_dialog": (
         deliver._obstacle,
-        'str(line.agent.obstacle(line.project, screen, is_task or bool(found.get("answer"))))',
-        '""',
+        "return str(line.agent.obstacle(",
+        'return "" if line.agent.read(line.project, screen).question else str(line.agent.obstacle(',
     ),
     "a_message_is_received_once": (deliver._has_it, 'asked[found["id"]]', "False"),
     "a_message_is_saved_before_it_is_typed": (deliver._send, 'found["attempts"] + 1', 'found["attempts"]'),
