@@ -636,3 +636,47 @@ def test_what_an_agent_said_last_can_be_read_when_its_terminal_is_gone(world):
     until(lambda: world.look() or world.record("shop-1")["runtime_state"] == "exited")
     until(lambda: not tmux.look(world.home))
     assert "so long" in world.ok("ao-logs", "shop-1").out
+
+
+def test_one_that_was_killed_and_begins_anew_is_told_again_what_is_open(world):
+    """F40: what was said to a conversation that is gone."""
+    path = world.spawn("--task", "x", "--no-prompt")["workspace_path"]
+    forging.commit(path, "a.txt", "two\n")
+    world.ok("ao-pr", "open", "--title", "One", cwd=path)
+    world.ok("ao-review", "1", "--request-changes", "-m", "name the ZEBRA", "--as", "riley")
+    world.look(2)
+    rounds.act(world.home)
+    assert [one["from"] for one in world.record("shop-1")["inbox"]] == ["changes-requested"]
+    message = {**world.record("shop-1")["inbox"][0], "state": "confirmed"}
+    world.change("shop-1", inbox=[message])
+    world.look()
+    assert "changes-requested" in world.record("shop-1")["told"]
+    world.ok("ao-kill", "shop-1")
+    world.look()
+    assert world.record("shop-1")["conditions"] == {}
+    world.ok("ao-restore", "shop-1")
+    world.look(2)
+    rounds.act(world.home)
+    sent = [one["state"] for one in world.record("shop-1")["inbox"] if "ZEBRA" in one["text"]]
+    assert sent == ["confirmed", "queued"]
+
+
+def test_following_what_an_ended_agent_printed_ends_too(world):
+    living.configure(world, ["sh", "-c", "echo so long; exit 3"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or not tmux.look(world.home))
+    assert "so long" in world.ok("ao-logs", "shop-1", "-f").out
+
+
+def test_a_session_that_is_busy_keeps_no_other_from_its_comments(world, monkeypatch):
+    for id in ("shop-1", "shop-2"):
+        path = world.spawn("--task", id, "--no-prompt")["workspace_path"]
+        forging.commit(path, id, "two\n")
+        world.ok("ao-pr", "open", "--title", id, cwd=path)
+        world.ok("ao-review", id, "--request-changes", "-m", "Round up.", "--as", "riley")
+    world.look()
+    monkeypatch.setattr(lives, "PATIENCE", 0.1)
+    with effects.hold(world.home, world.record("shop-1")):
+        done = world.call("ao-review", "--check")
+    assert done.code == 1 and "something is being done about 'shop-1' just now" in done.err
+    assert "shop-2: changes-requested is forwarded" in done.err
