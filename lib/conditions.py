@@ -22,6 +22,7 @@ IDLE_AFTER = 60.0  # seconds at the prompt before `ready` is called `idle`
 COMMENTS = ("changes-requested", "bugbot-comments")  # what is due for what reviewers wrote
 CALM = 60.0  # seconds without the trouble before a condition of the agent closes, so that no flicker reopens it
 RED_FOR_GOOD = 120.0  # seconds after the first red check before waiting for the others ends
+TO_PERSON = ".person"  # behind the key under which it is kept what a person was told of
 TOLD_KEPT = 300  # items per key that are not current any more
 AXES = {  # what a condition is about -> the facts that must be known for it to open or close
     "open pr": ("pr",),  # it also closes when the pull request ends
@@ -135,12 +136,20 @@ def _open_question(session: Session) -> list[str]:
 
 
 def _troubled_messages(session: Session) -> list[str]:
-    """Late ones, and lost ones that no person has heard of and no condition answers for."""
-    inbox, told = session.get("inbox") or (), (session.get("told") or {}).get("message-waiting") or ()
+    """Late ones, and lost ones that no person has heard of and no other condition answers for."""
+    inbox = session.get("inbox") or ()
+    told = told_of(session, "message-waiting") + told_of(session, "message-waiting" + TO_PERSON)
     late = [f"{one['id']} late" for one in inbox if one.get("is_late") and one["state"] not in OUTCOMES]
     is_lost = ("unconfirmed", "failed")
-    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and one.get("from") not in KEYS]
+    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and not _is_answered_for(session, one)]
     return late + [item for item in lost if item not in told]
+
+
+def _is_answered_for(session: Session, message: Mapping[str, Any]) -> bool:
+    """Whether the condition that sent a message sees to it that a person hears of it, which it does once an episode."""
+    condition = session["conditions"].get(message.get("from")) or {}
+    is_its_last = (condition.get("intent") or {}).get("id") == message["id"]
+    return message.get("from") in KEYS and not (is_its_last and condition["escalated_at"])
 
 
 RULES = (
@@ -270,7 +279,7 @@ def evaluate(session: Session, rules: Rules, clock: Clock) -> None:
     now = Now(session, rules, clock)
     if now.lasts("ready") >= IDLE_AFTER:
         session["activity"] = "idle"
-    _settle_messages(session, clock)
+    _settle_messages(now)
     if session.get("pr") and not session.get("pr_unknown_since"):
         session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
     _count_turns(session, clock)
@@ -302,10 +311,21 @@ def is_with_agent(session: Session, key: str) -> bool:
     return rule.about != "open pr" or not due_items(session, key)
 
 
-def due_items(session: Session, key: str) -> list[str]:
-    """What of an open condition was not told yet."""
-    told = (session.get("told") or {}).get(key) or ()
+def due_items(session: Session, key: str, action: str = "") -> list[str]:
+    """What of an open condition was not acted upon yet; what a person was told of may still be acted upon."""
+    told = [*told_of(session, key), *(told_of(session, key + TO_PERSON) if action == "notify" else ())]
     return [item for item in KEYS[key].items(session) if item not in told]
+
+
+def forget_told(session: Session) -> None:
+    """For an agent that begins anew: of what is no open condition now it has not been told when that comes back."""
+    for rule in RULES:
+        if rule.about == "open pr" and rule.key not in session["conditions"]:
+            session["told"].pop(rule.key, None)
+
+
+def told_of(session: Session, key: str) -> list[str]:
+    return (session.get("told") or {}).get(key) or []
 
 
 def record_result(session: Session, key: str, clock: Clock, error: str = "", is_known: bool = True) -> None:
@@ -323,38 +343,45 @@ def record_result(session: Session, key: str, clock: Clock, error: str = "", is_
         return
     condition.update(failures=condition.get("failures", 0) + 1 if error else 0, last_error=error, is_unsure=ok is None)
     if ok is not False:
-        _note_told(session, key, intent.get("items") or ())
+        _note_told(session, key, TO_PERSON * (intent["action"] == "notify"), intent.get("items") or ())
         condition["attempts"] += not is_late
     if ok and intent["action"] == "send-to-agent":
         condition["delivered_head"] = intent.get("head_sha") or ""
 
 
-def _note_told(session: Session, key: str, items: Any) -> None:
+def _note_told(session: Session, key: str, to: str, items: Any) -> None:
     """Remember what was told; what is still the matter is never forgotten, of the rest the newest."""
-    told = [*dict.fromkeys([*(session.setdefault("told", {}).get(key) or ()), *items])]
+    told = [*dict.fromkeys([*told_of(session, key + to), *items])]
     current = set(KEYS[key].items(session))
     past = [item for item in told if item not in current]
-    session["told"][key] = past[-TOLD_KEPT:] + [item for item in told if item in current]
+    session.setdefault("told", {})[key + to] = past[-TOLD_KEPT:] + [item for item in told if item in current]
 
 
 def _open_or_close(rule: Rule, now: Now) -> None:
     session, conditions = now.session, now.session["conditions"]
-    over = status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
-    if rule.key in conditions and _closes(rule, now, over):
+    if rule.key in conditions and _closes(rule, now):
         del conditions[rule.key]
-    elif rule.key not in conditions and not over and _opens(rule, now):
+    elif rule.key not in conditions and not _is_over(rule, session) and _opens(rule, now):
         conditions[rule.key] = _opened(now)
     if rule.key in conditions:
         conditions[rule.key]["fingerprint"] = digest(*rule.items(session))
 
 
-def _closes(rule: Rule, now: Now, over: bool) -> bool:
+def _closes(rule: Rule, now: Now) -> bool:
     condition = now.session["conditions"][rule.key]
-    closes = over or (rule.closes(now) if rule.closes else not _opens(rule, now))
+    closes = _would_close(rule, now)
     set_since(condition, "quiet_since", closes, now.clock)
-    calm = 0.0 if over or status.has_ended(now.session) else rule.calm
+    calm = 0.0 if _is_over(rule, now.session) or status.has_ended(now.session) else rule.calm
     in_flight = condition["intent"] and not condition["result"]
     return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
+
+
+def _would_close(rule: Rule, now: Now) -> bool:
+    return _is_over(rule, now.session) or (rule.closes(now) if rule.closes else not _opens(rule, now))
+
+
+def _is_over(rule: Rule, session: Session) -> bool:
+    return status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
 
 
 def _opens(rule: Rule, now: Now) -> bool:
@@ -374,17 +401,27 @@ def _opened(now: Now) -> dict[str, Any]:
     }
 
 
-def _settle_messages(session: Session, clock: Clock) -> None:
+def _settle_messages(now: Now) -> None:
     """Turn what became of a condition's message into the condition's result; it may be confirmed late."""
-    states = {message["id"]: message["state"] for message in session.get("inbox") or ()}
-    for key, condition in session["conditions"].items():
+    messages = {message["id"]: message for message in now.session.get("inbox") or ()}
+    for key, condition in now.session["conditions"].items():
         intent, result = condition.get("intent"), condition.get("result")
         if not intent or intent["action"] != "send-to-agent" or (result and result["ok"] is not None):
             continue
-        state = states.get(intent["id"], "failed")
-        if state == "confirmed" or (state in OUTCOMES and not result):
+        message = messages.get(intent["id"]) or {"state": "failed", "attempts": 0}
+        state = message["state"]
+        if state == "queued" and not message["attempts"] and _is_past(KEYS[key], now):
+            message.update(state="failed", waiting_for="nothing of what it says is the matter any more")
+            condition.update(intent=None, result=None)  # nothing was tried
+        elif state == "confirmed" or (state in OUTCOMES and not result):
             error = "" if state == "confirmed" else f"its message {intent['id']} is {state}"
-            record_result(session, key, clock, error, is_known=OUTCOMES[state] is not None)
+            record_result(now.session, key, now.clock, error, is_known=OUTCOMES[state] is not None)
+
+
+def _is_past(rule: Rule, now: Now) -> bool:
+    """Whether nothing that an open condition is about to tell the agent is the matter any more."""
+    items = set(rule.items(now.session)) & set(now.session["conditions"][rule.key]["intent"]["items"])
+    return not items or _would_close(rule, now)
 
 
 def _count_turns(session: Session, clock: Clock) -> None:

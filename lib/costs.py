@@ -85,8 +85,6 @@ def taken(cost: Mapping[str, Any] | None, days: Mapping[str, Any], last_id: str 
     merged = _merged((cost or {}).get("days") or {}, days)
     if not merged:
         return None
-    if cost and merged == cost.get("days"):
-        return dict(cost)
     return {**total(merged), "last_id": last_id or (cost or {}).get("last_id"), "days": merged}
 
 
@@ -118,6 +116,13 @@ def save(home: str, sessions: Iterable[Mapping[str, Any]]) -> None:
             entry["days"][day] = models
     for month, entries in months.items():
         store.update(paths.ledger(home, month), functools.partial(_assign, entries=entries))
+
+
+def mend(home: str, sessions: Iterable[Mapping[str, Any]], now: str) -> list[str]:
+    """Set aside the ledgers that cannot be read, save what sessions have spent, and say what was wrong."""
+    told = [store.set_aside(paths.ledger(home, month), now) for month in months(home)]
+    save(home, sessions)
+    return [message for message in told if message]
 
 
 def months(home: str) -> list[str]:

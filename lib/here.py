@@ -7,6 +7,7 @@ the copy would name the worktree as the project's repository.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lib import cli, config, paths, projects, sessions, store
@@ -69,5 +70,6 @@ def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str,
 
 
 def actor() -> str:
-    """The session whose agent acts, "" for a person."""
-    return os.environ.get("AO_SESSION_ID", "")
+    """The session whose agent acts, "" for a person. What nobody types in a session's worktree is its agent's doing."""
+    named = os.environ.get("AO_SESSION_ID", "")
+    return named or ("" if sys.stdin.isatty() else str((session() or {}).get("id") or ""))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lib import (
+    conditions,
     config,
     deliver,
     effects,
@@ -112,8 +113,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
     spawn.claimable(home, project, number, session["id"])
     with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
-        _take_over(home, project, record, clock)
-        return merge.look_again(home, project, record, clock)
+        return _take_over(home, project, record, clock)
 
 
 def lost(home: str) -> list[Session]:
@@ -295,20 +295,26 @@ def _check_over(session: Session) -> None:
         raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
 
 
-def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
+def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Session:
     """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
     number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
     pull = spawn.claimable(home, project, number, record["id"])
     fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
     fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
     fields["base_sha"] = spawn.fork_point(project, pull)
+    rules = projects.rules(home, project, clock)
     with effects.effect("claim.branch"):
         workspace = plugins.load("workspace", record["workspace"])
         workspace.switch(home, project, record["workspace_path"], pull["branch"])
     with effects.effect("claim.pull"):
-        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+        pull = plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
     told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
-    sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
+
+    def change(fresh: Session) -> None:
+        fresh.update(fields, inbox=fresh["inbox"] + told)
+        merge.take_in(fresh, rules, pull, clock)  # what was open about another is over, and is not said any more
+
+    return sessions.update(home, record, change, clock)
 
 
 def _check_restorable(session: Session) -> None:
@@ -341,6 +347,8 @@ def _start_again(home: str, project: Project, record: Session, workspace: str | 
             if has.get(one["id"]) is not None:
                 one.update(state="confirmed" if has[one["id"]] else "queued", waiting_for=None)
         fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in missed]
+        if text:
+            conditions.forget_told(fresh)
         fresh.update(NEW_LIFE, workspace_path=record["workspace_path"], restored_at=clock.iso)
         fresh["agent_config"] = record["agent_config"]
         return [{"type": "session_restored", "status": "spawning"}]

@@ -143,10 +143,8 @@ def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clo
 
 def _mend_ledgers(home: str, records: Sequence[Session], clock: Clock) -> Problems:
     """Set aside the ledgers that cannot be read, and write new ones from what the records know."""
-    told = [set_aside(paths.ledger(home, month), clock.iso) for month in costs.months(home)]
-    costs.save(home, records)
     where = {"session_id": None, "project_id": records[0]["project_id"]}
-    return [{**where, "message": message} for message in told if message]
+    return [{**where, "message": message} for message in costs.mend(home, records, clock.iso)]
 
 
 def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems) -> dict[str, dict[str, Pane] | None]:
@@ -229,7 +227,7 @@ def _head(session: Session) -> tuple[str, str] | None:
 
 
 def _received(home: str, project: Project, session: Session) -> dict[str, bool | None]:
-    waiting = [one["id"] for one in session.get("inbox") or () if one["state"] in ("sending", "delivered")]
+    waiting = [one["id"] for one in session.get("inbox") or () if _may_arrive(one)]
     if not waiting:
         return {}
     try:
@@ -238,6 +236,12 @@ def _received(home: str, project: Project, session: Session) -> dict[str, bool |
         return {}
     found: dict[str, bool | None] = plugins.load("agent", session["agent"]).received(project, session, waiting, history)
     return found
+
+
+def _may_arrive(message: Mapping[str, Any]) -> bool:
+    """Whether it was typed: of one that is to be typed again, the first copy may only have been out of sight."""
+    state = message["state"]
+    return state in ("sending", "delivered") or bool(state == "queued" and message["attempts"])
 
 
 def _read_reports(home: str, session: Session) -> tuple[tuple[tuple[float, str, str, str], ...], int]:

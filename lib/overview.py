@@ -77,9 +77,9 @@ def entry(record: Mapping[str, Any], signature: tuple[int, int, int] = (0, 0, 0)
     }
 
 
-def files(home: str) -> Iterator[str]:
-    """The paths of all records, by project and by number."""
-    for folder in folders(paths.sessions(home)):
+def files(home: str, root: str = "sessions") -> Iterator[str]:
+    """The paths of all records, or of those in the archive, by project and by number."""
+    for folder in folders(os.path.join(home, root)):
         names = [name for name in os.listdir(folder) if name.endswith(".yaml") and name[0] != "."]
         for name in sorted(names, key=_by_number):
             yield f"{folder}/{name}"

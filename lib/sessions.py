@@ -6,6 +6,7 @@ what another process wrote in the meantime survives. The status follows from the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from lib import events, faults, overview, paths, status, store
 from lib.clock import Clock
-from lib.errors import AoError, UsageError
+from lib.errors import AoError, Unreadable, UsageError
 
 Session = dict[str, Any]
 INBOX_KEPT = 50
@@ -143,6 +144,15 @@ def everything(home: str, project: str | None = None) -> Fleet:
     mine = [entry for entry in entries if project in (None, entry["project"])]
     why = {path: text for path, text in damaged.items() if project in (None, os.path.basename(os.path.dirname(path)))}
     return Fleet(json.loads(overview.array(mine)), why)
+
+
+def archived(home: str) -> list[Session]:
+    """All records in the archive that can be read."""
+    found = []
+    for path in overview.files(home, "archive"):
+        with contextlib.suppress(Unreadable):
+            found.append(store.read(path) or {})
+    return [record for record in found if record]
 
 
 def set_aside(path: str, clock: Clock, rested: float) -> str:

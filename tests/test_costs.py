@@ -273,6 +273,67 @@ def test_a_damaged_ledger_is_set_aside_said_and_written_anew_from_what_sessions_
     assert any(".damaged-" in name for name in os.listdir(os.path.dirname(path)))
 
 
+@pytest.fixture
+def counted(home, tmp_path):
+    """A session of Claude Code and an archived one, both with a transcript, and what they have cost."""
+    import shutil
+
+    import forging
+    import talking
+
+    path = talking.configure(home, agent={}).path
+    forging.git(path, "init", "-q")
+    for number in (1, 2):
+        folder = tmp_path / "claude" / "projects" / f"-src-{number}"
+        folder.mkdir(parents=True)
+        shutil.copy(os.path.join(ROOT, "tests/samples/claude-code/by-hand.jsonl"), folder)
+        about = {"workspace_path": f"/src/{number}", "agent_config": {"records": str(tmp_path / "claude")}}
+        talking.record(home, f"shop-{number}", agent="claude-code", **about)
+    assert talking.look(home) == []
+    sessions.archive(home, sessions.find(home, "shop-2"))
+    bill = list(costs.rows(home, costs.months(home)))
+    assert {row["session"] for row in bill} == {"shop-1", "shop-2"} and all(row["cost_usd"] for row in bill)
+    return home, bill
+
+
+def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
+    """F46: the ledger, what a record knew and where its transcript was read up to; also of an archived session."""
+    import shutil
+
+    import talking
+
+    home, bill = counted
+    shutil.rmtree(os.path.dirname(paths.ledger(home, MONTH)))
+    talking.change(home, cost=None)
+    tales = {id: {**tale, "days": {}} for id, tale in cache.load(home, "tales").items()}
+    cache.save(home, "tales", tales)
+    talking.look(home, 1)
+    assert list(costs.rows(home, costs.months(home))) == []
+    for _ in range(2):
+        call("--rebuild")
+        assert list(costs.rows(home, costs.months(home))) == bill
+    assert talking.look(home, 2) == []
+    assert list(costs.rows(home, costs.months(home))) == bill
+    record = sessions.find(home, "shop-1")["cost"]
+    assert record["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in bill if row["session"] == "shop-1"))
+
+
+def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(counted, tmp_path):
+    """F46"""
+    import shutil
+
+    import scripts
+
+    home, bill = counted
+    shutil.rmtree(tmp_path / "claude")
+    with open(paths.ledger(home, costs.months(home)[0]), "a") as file:
+        file.write("torn: [")
+    os.unlink(os.path.join(home, "ao.yaml"))
+    done = scripts.call("ao-cost", "--rebuild")
+    assert done.code == 0 and "ledger" in done.err and "shop-1" in done.err, done
+    assert list(costs.rows(home, costs.months(home))) == bill
+
+
 def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, tmp_path):
     import living
 

@@ -32,6 +32,7 @@ TARGETS = [
     "setup",
     "demo",
     "test",
+    "test-sim",
     "test-crash",
     "test-clients",
     "test-sabotage",

@@ -13,10 +13,11 @@ import pytest
 import scripts
 from conftest import until
 from living import AGENT, launched
+from records import MERGE, RED, intend, pull
 from talking import told
 from terminals import logged
 
-from lib import effects, lives, loop, paths, rounds
+from lib import conditions, effects, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -412,6 +413,25 @@ def abandoned(world):
     return session
 
 
+def test_with_a_claim_what_was_to_be_said_about_another_pull_request_is_over_at_once(world, abandoned):
+    """Also when it is killed right behind it: the next round would type what waits."""
+    session, clock = world.spawn("--task", "second"), loop.clock(world.home)
+
+    def about_another(record):
+        record["pr"] = pull(RED, number=9)
+        conditions.evaluate(record, conditions.Rules({}, MERGE), clock)
+        intend(record, "ci-failed")
+        record["inbox"].append({"id": "m-1", "from": "ci-failed", "text": "x", "state": "queued", "attempts": 0})
+
+    sessions.update(world.home, session, about_another, clock)
+    done = scripts.run("ao-claim", "shop-2", "1", cwd=world.folder, AO_FAULT="claim.pull:after")
+    assert done.returncode == -signal.SIGKILL
+    rounds.act(world.home)
+    record = world.record("shop-2")
+    assert record["pr"]["number"] == 1
+    assert [one["state"] for one in record["inbox"] if one["id"] == "m-1"] == ["failed"]
+
+
 def test_a_session_takes_over_a_pull_request(world, abandoned):
     path = world.spawn("--task", "second")["workspace_path"]
     world.ok("ao-claim", "shop-2", "1")
@@ -616,3 +636,47 @@ def test_what_an_agent_said_last_can_be_read_when_its_terminal_is_gone(world):
     until(lambda: world.look() or world.record("shop-1")["runtime_state"] == "exited")
     until(lambda: not tmux.look(world.home))
     assert "so long" in world.ok("ao-logs", "shop-1").out
+
+
+def test_one_that_was_killed_and_begins_anew_is_told_again_what_is_open(world):
+    """F40: what was said to a conversation that is gone."""
+    path = world.spawn("--task", "x", "--no-prompt")["workspace_path"]
+    forging.commit(path, "a.txt", "two\n")
+    world.ok("ao-pr", "open", "--title", "One", cwd=path)
+    world.ok("ao-review", "1", "--request-changes", "-m", "name the ZEBRA", "--as", "riley")
+    world.look(2)
+    rounds.act(world.home)
+    assert [one["from"] for one in world.record("shop-1")["inbox"]] == ["changes-requested"]
+    message = {**world.record("shop-1")["inbox"][0], "state": "confirmed"}
+    world.change("shop-1", inbox=[message])
+    world.look()
+    assert "changes-requested" in world.record("shop-1")["told"]
+    world.ok("ao-kill", "shop-1")
+    world.look()
+    assert world.record("shop-1")["conditions"] == {}
+    world.ok("ao-restore", "shop-1")
+    world.look(2)
+    rounds.act(world.home)
+    sent = [one["state"] for one in world.record("shop-1")["inbox"] if "ZEBRA" in one["text"]]
+    assert sent == ["confirmed", "queued"]
+
+
+def test_following_what_an_ended_agent_printed_ends_too(world):
+    living.configure(world, ["sh", "-c", "echo so long; exit 3"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or not tmux.look(world.home))
+    assert "so long" in world.ok("ao-logs", "shop-1", "-f").out
+
+
+def test_a_session_that_is_busy_keeps_no_other_from_its_comments(world, monkeypatch):
+    for id in ("shop-1", "shop-2"):
+        path = world.spawn("--task", id, "--no-prompt")["workspace_path"]
+        forging.commit(path, id, "two\n")
+        world.ok("ao-pr", "open", "--title", id, cwd=path)
+        world.ok("ao-review", id, "--request-changes", "-m", "Round up.", "--as", "riley")
+    world.look()
+    monkeypatch.setattr(lives, "PATIENCE", 0.1)
+    with effects.hold(world.home, world.record("shop-1")):
+        done = world.call("ao-review", "--check")
+    assert done.code == 1 and "something is being done about 'shop-1' just now" in done.err
+    assert "shop-2: changes-requested is forwarded" in done.err

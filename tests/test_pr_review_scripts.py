@@ -85,6 +85,14 @@ def test_an_agent_opens_a_pull_request_from_its_worktree(world, session):
     assert ran.err == "a pull request for 'feat/shop-1' is open already\n"
 
 
+def test_an_agent_without_its_variables_does_not_approve_its_own_work_either(world, session, monkeypatch):
+    """Where no person types, what is run in a session's worktree is its agent's doing."""
+    pull(world, session)
+    monkeypatch.chdir(session["workspace_path"])
+    ran = run("ao-review", "1", "--approve")
+    assert ran.code == 1 and "never reviews its own pull request" in ran.err
+
+
 def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):
     project(tmp_path, world.repo, default_branch="main")
     git(world.repo, "checkout", "-q", "-b", "mine")
