@@ -58,12 +58,11 @@ def embedded(found: Project) -> Project:
 
 
 def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
-    """`subject` for a command of the embedded forge; without `text` the session in whose worktree it is run."""
+    """`subject` for a command about pull requests; without `text` the session in whose worktree it is run."""
     text = text or (session() or {}).get("id")
     if not text:
         raise UsageError("say which pull request: a session or a number")
-    found, record = subject(text, args)
-    return embedded(found), record
+    return subject(text, args)
 
 
 def actor() -> str:

@@ -15,6 +15,7 @@ from lib.errors import AoError
 
 Kind = Callable[[Any], str]  # what is wrong with a value, "" when nothing is
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_REPOSITORY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*/)?[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 
 
@@ -73,6 +74,11 @@ def _branch(value: Any) -> str:
     return "" if fits else f"not a branch name: {shown(value)}"
 
 
+def _repository(value: Any) -> str:
+    fits = isinstance(value, str) and _REPOSITORY.fullmatch(value)
+    return "" if fits else f"not a repository: {shown(value)} (write owner/name or host/owner/name)"
+
+
 def _inside(value: Any) -> str:
     bad = [path for path in value if os.path.isabs(path) or ".." in path.split("/")] if not _texts(value) else []
     return _texts(value) or (bad and f"must be inside the repository: {shown(bad[0])}") or ""
@@ -102,6 +108,8 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "warning": _notifiers,
     "info": _notifiers,
     "path": _line,
+    "repo": _repository,
+    "tracker_repo": _repository,
     "default_branch": _branch,
     "branch_namespace": lambda value: value and _branch(value),
     "prefix": _prefix,

@@ -291,7 +291,7 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
 def _what_it_knew(home: str, project: Project, record: Session) -> str:
     """For an agent that cannot resume: its task again, with what it was told and has perhaps not acted upon."""
     issue = _issue(home, project, record) if record["issue_id"] else None
-    parts = [prompts.task(project, record, issue, prompts.rules(project), spawn.OPEN_PR)]
+    parts = [prompts.task(project, record, issue, prompts.rules(project), spawn.open_pr(project, record))]
     if status.has_open_pr(record):
         parts.append(prompts.claimed(project, record, record["pr"]))
     parts.append("You have worked on this before; look at git log and git status first.")

@@ -31,14 +31,14 @@ UNFINISHED = 10.0  # seconds in which an editor may still be writing a record
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
-def run(home: str, clock: Clock, only: str | None = None) -> Problems:
+def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
     problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, looks = projects.Settings(), _Looks(home)
     panes = _look_at_runtimes(home, watched, problems)
-    pulls = _look_at_forges(home, watched, settings, clock, problems)
+    pulls = _look_at_forges(home, watched, settings, clock, problems, fresh)
     for session in watched:
         try:
             project, error = _project_of(session, settings)
@@ -99,7 +99,7 @@ def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems)
 
 
 def _look_at_forges(
-    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock, problems: Problems
+    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock, problems: Problems, fresh: bool
 ) -> dict[str, Any]:
     """The pull requests of all sessions, one look per project, the projects side by side."""
     groups: dict[tuple[str, str], list[Session]] = {}
@@ -109,7 +109,7 @@ def _look_at_forges(
 
     def look(group: list[Session]) -> Any:
         project = settings.project(group[0])
-        return plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock)
+        return plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock, fresh)
 
     found: dict[str, Any] = {}
     answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)

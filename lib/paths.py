@@ -85,6 +85,10 @@ def lock(home: str, *parts: str) -> str:
     return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
 
 
+def host(home: str, host: str) -> str:
+    return os.path.join(home, "hosts", name(host, "host") + ".yaml")
+
+
 def loop(home: str) -> str:
     return os.path.join(home, "loop.yaml")
 

@@ -20,6 +20,7 @@ LIMITS = {  # seconds
     "git-write": 120,  # adding a worktree of a large repository
     "git-network": 60,  # fetch and push
     "tmux": 5,
+    "gh": 20,  # one request to GitHub
     "tool": 10,  # asking a program for its version
     "install": 600,  # a system package, for ao-doctor --fix
     "post-create": 600,  # a project's set-up commands; `post_create` may install packages

@@ -17,9 +17,12 @@ from lib.errors import Busy
 Found = list[dict[str, Any]]
 
 
-def look(home: str, only: str | None = None) -> Found:
-    """Look once; returns what could not be looked at: [{session_id, project_id, message}]."""
-    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only))
+def look(home: str, only: str | None = None, fresh: bool = False) -> Found:
+    """Look once; returns what could not be looked at: [{session_id, project_id, message}].
+
+    A `fresh` look asks the forges about everything, also about what they would be asked later.
+    """
+    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only, fresh))
 
 
 def act(home: str, only: str | None = None) -> Found:

@@ -51,6 +51,7 @@ def blank(id: str, project: str, clock: Clock) -> Session:
         "issue_id": None,
         "issue_url": None,
         "issue_title": None,
+        "assign_issue": False,
         "branch": None,
         "base_branch": None,
         "base_sha": None,

@@ -21,7 +21,7 @@ from lib.errors import AoError
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "proc", "threads", "paths", "store", "cache", "plugins", "kinds", "config", "git"),
-    *("render", "cli", "launcher"),
+    *("render", "gh", "cli", "launcher"),
     *("ready", "status", "overview", "conditions", "due", "why", "events", "sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here"),

@@ -24,7 +24,9 @@ MINUTE = 60.0
 @pytest.fixture(autouse=True)
 def forge(monkeypatch):
     """A forge on which nobody has a pull request, and worktrees of which nothing is known."""
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {one["id"]: one["pr"] for one in group})
+    monkeypatch.setattr(
+        local, "look", lambda home, project, group, clock, fresh=False: {one["id"]: one["pr"] for one in group}
+    )
     monkeypatch.setattr(worktree, "head", lambda path: None)
     monkeypatch.setitem(cli._notices, "to", "")
 
@@ -231,7 +233,7 @@ def test_a_forge_that_hangs_keeps_no_other_project_waiting(home, monkeypatch):
     record(home, "shop-2", config_path=os.path.join(other, "ao.yaml"))
     wakes = threading.Event()
 
-    def hangs(home_, project, group, clock):
+    def hangs(home_, project, group, clock, fresh=False):
         if project.source.startswith(other):
             wakes.wait(10)
         return {one["id"]: pull() for one in group}

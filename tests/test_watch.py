@@ -26,7 +26,9 @@ EVENTS = os.path.join(ROOT, "bin", "ao-events")
 
 @pytest.fixture
 def world(home, monkeypatch):
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {one["id"]: one["pr"] for one in group})
+    monkeypatch.setattr(
+        local, "look", lambda home, project, group, clock, fresh=False: {one["id"]: one["pr"] for one in group}
+    )
     monkeypatch.setattr(worktree, "head", lambda path: None)
     monkeypatch.setitem(cli._notices, "to", "")
     configure(home)

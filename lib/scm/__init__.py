@@ -53,9 +53,10 @@ class Comment(NamedTuple):
 
 class Scm(Protocol):
     # The pull requests of these sessions (one project, so one repository), batched. None is a definite "no pull
-    # request"; a session that is missing from the answer is unknown. Raises Unknown when nothing can be said.
+    # request"; a session that is missing from the answer is unknown. Raises Unknown when nothing can be said. A forge
+    # that may not be asked all the time answers with what is recorded, but not when the answer must be `fresh`.
     def look(
-        self, home: str, project: Project, sessions: Sequence[Session], clock: Clock
+        self, home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
     ) -> dict[str, Pull | None]: ...
 
     # What is behind the red checks of the session's pull request.
@@ -83,7 +84,36 @@ class Scm(Protocol):
     # The session's pull request as it was last seen. AoError when there is none.
     def pull(self, home: str, project: Project, session: Session) -> Pull: ...
 
-    # Make an open pull request the session's own work, with its branch in the repository.
+    # The project's pull requests, newest first; with `ended` merged and closed ones too.
+    def pulls(self, home: str, project: Project, ended: bool) -> list[Pull]: ...
+
+    # Goal-state: `close` without merging, `reopen`, or `ready` when it is a draft no longer.
+    def set_state(self, home: str, project: Project, session: Session, word: str, now: str) -> Pull: ...
+
+    # Add a review: a decision (approved, changes_requested, commented) and what is said: {body, file, line}. author is
+    # the name that a person gives, "" for none.
+    def review(
+        self,
+        home: str,
+        project: Project,
+        session: Session,
+        decision: str,
+        author: str,
+        actor: str,
+        now: str,
+        said: Mapping[str, Any],
+    ) -> Pull: ...
+
+    # Settle a comment.
+    def resolve(self, home: str, project: Project, session: Session, thread: str) -> Pull: ...
+
+    # The command by which an agent opens the pull request of its session.
+    def opening(self, project: Project, session: Session) -> str: ...
+
+    # Bring the branch of a pull request into the repository, where that is kept elsewhere.
+    def fetch(self, home: str, project: Project, pull: Pull) -> None: ...
+
+    # Make an open pull request the session's own work, once its branch is checked out in the session's worktree.
     def take_over(self, home: str, project: Project, session: Session, number: int) -> Pull: ...
 
     # Whether ao has to run checks for this pull request itself (ao-ci), because its forge runs none.

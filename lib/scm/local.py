@@ -19,7 +19,9 @@ from lib.errors import AoError, Unknown
 from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
 
 
-def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
+def look(
+    home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
+) -> dict[str, Pull | None]:
     """The pull requests of these sessions as they are now; a session that is missing is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
@@ -228,6 +230,14 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     return _edit(home, project, session, change)
 
 
+def opening(project: Project, session: Session) -> str:
+    return 'ao-pr open --title "what it does" --body "why, and how it was verified"'
+
+
+def fetch(home: str, project: Project, pull: Pull) -> None:
+    return None  # it has always been there
+
+
 def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
     """Make an open pull request the work of another session."""
 
@@ -249,8 +259,9 @@ def review(
     now: str,
     said: Mapping[str, Any],
 ) -> Pull:
-    """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
-    said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
+    """Add a review by `author`; without a name by whoever acts: the session `actor`, "" for a person."""
+    author = " ".join(render.harmless(author or actor or person(project)).split())
+    said = {**said, "body": render.harmless(said["body"])}
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 

@@ -82,6 +82,10 @@ def reopen(home: str, project: Project, id: str) -> None:
     store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})))
 
 
+def assign(home: str, project: Project, id: str) -> None:
+    raise AoError(f"cannot assign issue '{id}': issues of tracker local belong to nobody")
+
+
 def program(project: Project) -> str | None:
     return None
 
