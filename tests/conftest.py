@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,18 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.undo()  # a test may have broken PATH or the limits
     tmux.kill_server(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A GitHub that real gh and git talk to, and nobody else; nonsense that it was asked fails the test."""
+    import github
+
+    with github.serving() as hub:
+        for name, value in hub.environment().items():
+            monkeypatch.setenv(name, value)
+        yield hub
+        assert not hub.problems
 
 
 def until(condition: Callable[[], object], what: str = "", seconds: float = 15.0) -> object:

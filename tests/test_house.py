@@ -308,7 +308,7 @@ def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):
     assert done.stdout.strip() == str(new)
 
 
-@pytest.mark.parametrize("name", ["config/setup.sh", "config/install-cron.sh", ".ci/run"])
+@pytest.mark.parametrize("name", ["config/setup.sh", "config/github-schema.sh", "config/install-cron.sh", ".ci/run"])
 def test_shell_scripts_parse(name):
     subprocess.run(["sh", "-n", os.path.join(ROOT, name)], timeout=60, check=True)
 
