@@ -12,6 +12,7 @@ from lib.scm import Failure, _github_facts
 
 MOST_LOGS = 6  # that are fetched; the message has room for no more
 LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log
+ENDED_BADLY = ("failure", "timed_out", "cancelled")
 _JOB = re.compile(r"/actions/runs/\d+/job/(\d+)")
 _LINE = re.compile(r"^\ufeff?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z ?(.*)$")
 _MARK = re.compile(r"^##\[(group|endgroup|command|debug|section)\]")
@@ -36,9 +37,7 @@ def _job(home: str, repo: gh.Repo, id: str, otherwise: str) -> tuple[str, str]:
     """The failing step of a job and the end of its log; `otherwise` where GitHub definitely has none."""
     try:
         steps = gh.ask(home, repo.host, repo.path("actions/jobs", id)).get("steps") or []
-        step: dict[str, Any] = next(
-            (one for one in steps if one["conclusion"] in ("failure", "timed_out", "cancelled")), {}
-        )
+        step: dict[str, Any] = next((one for one in steps if one["conclusion"] in ENDED_BADLY), {})
         log = gh.ask(home, repo.host, repo.path("actions/jobs", id, "logs"), raw=True)
     except gh.Refused as error:
         return "", otherwise or f"its log cannot be read: {error}"
