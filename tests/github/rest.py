@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 from . import bare, faults
 from .faults import Answer
 from .hub import HOST, Hub, Request
-from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, iso
+from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, gid, iso
 
 ROUTES: list[tuple[str, re.Pattern[str], Callable[[Any], Any]]] = []
 WORDS = {"repo": r"repos/(?P<repo>[^/]+/[^/]+)", "n": r"(?P<n>\d+)", "rest": r"(?P<rest>.+)", "sha": r"(?P<sha>[^/]+)"}
@@ -51,7 +51,8 @@ class Call:
 
     @property
     def issue(self) -> Issue:
-        return _one(self.repo.issues.get(int(self.path["n"])))
+        issue: Issue = _one(self.repo.issues.get(int(self.path["n"])))
+        return issue
 
     @property
     def pull(self) -> Pull:
@@ -87,17 +88,15 @@ def route(method: str, path: str) -> Callable[[Callable[[Call], Any]], Callable[
 
 def answer(hub: Hub, request: Request) -> Answer:
     path, _, query = request.path.removeprefix("/api/v3").partition("?")
-    refused = None if path == "/rate_limit" else hub.spend(1, graphql=False)
+    refused = hub.spend(request, 0 if path == "/rate_limit" else 1)
     if refused:
         return refused
-    request.cost = 1
     found = _dispatch(hub, request, path, query)
     tag = f'W/"{hashlib.sha256(faults.encode(found)).hexdigest()}"'
     if request.method == "GET" and found.status == 200:
         found.headers["ETag"] = tag
         if request.headers.get("if-none-match") == tag:
-            hub.budget(graphql=False).used -= 1
-            request.cost = 0
+            hub.spend(request, -1)
             return Answer(304, None, {"ETag": tag})
     return found
 
@@ -167,6 +166,7 @@ def issue_json(call: Call, issue: Issue) -> dict[str, Any]:
     repo, is_pull = issue.repo, isinstance(issue, Pull)
     url, kind = f"{call.base}/repos/{repo.full_name}/issues/{issue.number}", "pull" if is_pull else "issues"
     found = {"id": issue.id, "number": issue.number, "title": issue.title, "body": issue.body, "state": issue.state}
+    found |= {"node_id": gid("PR" if is_pull else "I", issue), "closed_by": user_json(issue.closed_by)}
     found |= {"url": url, "html_url": f"{repo.url}/{kind}/{issue.number}", "user": user_json(issue.author)}
     found |= {"labels": [{"name": name} for name in issue.labels], "comments": len(issue.comments)}
     found |= {"assignees": [user_json(login) for login in issue.assignees], "state_reason": issue.reason}
@@ -265,6 +265,8 @@ def user(call: Call) -> Any:
 
 @route("GET", "rate_limit")
 def rate_limit(call: Call) -> Any:
+    if not call.hub.is_limited(call.request.host):
+        raise Refused(404, "Rate limiting is not enabled.")
     found = {}
     for name in call.hub.budgets:
         budget = call.hub.budget(name == "graphql")
@@ -493,7 +495,8 @@ def combined_status(call: Call) -> Any:
 
 @route("GET", "{repo}/actions/runs")
 def runs(call: Call) -> Any:
-    wanted, found = call.query.get("head_sha"), {}
+    wanted = call.query.get("head_sha")
+    found: dict[int, list[Check]] = {}
     for check in call.repo.checks:
         if check.workflow and wanted in (None, check.sha):
             found.setdefault(check.run, []).append(check)
