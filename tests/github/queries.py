@@ -33,7 +33,7 @@ from graphql import (
 
 from . import bare, faults
 from .faults import Answer
-from .hub import Hub, Request
+from .hub import HOST, Hub, Request
 from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, Thread, gid, iso, ungid
 
 CACHE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", ".cache")
@@ -263,12 +263,11 @@ def actor(login: str | None) -> Table | None:
         return None
     kind = "Bot" if login.endswith("[bot]") else "User"
     name = login.removesuffix("[bot]")
-    found = {"__typename": kind, "login": name, "id": f"U_{name}", "databaseId": sum(name.encode()), "name": name}
-    return {**found, "url": f"https://github.localhost/{name}", "avatarUrl": "https://github.localhost/a.png"}
+    return {"__typename": kind, "login": name, "id": f"U_{name}", "url": f"https://{HOST}/{name}"}
 
 
 def label(name: str) -> Table:
-    return {"__typename": "Label", "id": f"LA_{name}", "name": name, "color": "ededed", "description": None}
+    return {"__typename": "Label", "id": f"LA_{name}", "name": name}
 
 
 def repository(context: Context, repo: Repo) -> Table:
@@ -297,19 +296,12 @@ def repository(context: Context, repo: Repo) -> Table:
     return {
         "__typename": "Repository",
         "id": gid("R", repo),
-        "databaseId": repo.id,
         "name": repo.name,
         "nameWithOwner": repo.full_name,
         "owner": actor(repo.owner),
         "url": repo.url,
-        "sshUrl": f"git@{repo.host}:{repo.full_name}.git",
-        "isFork": bool(repo.fork_of),
-        "parent": lambda: repo.fork_of and repository(context, repo.fork_of),
         "isPrivate": repo.is_private,
-        "isArchived": repo.is_archived,
-        "hasIssuesEnabled": repo.has_issues,
         "viewerPermission": role,
-        "viewerCanAdminister": role == "ADMIN",
         **{f"{name}{'CommitAllowed' if name == 'merge' else 'MergeAllowed'}": on for name, on in repo.methods.items()},
         "deleteBranchOnMerge": repo.deletes_merged,
         "defaultBranchRef": lambda: ref(context, repo, repo.default_branch),
@@ -352,7 +344,6 @@ def ref(context: Context, repo: Repo | None, name: str) -> Table | None:
         "__typename": "Ref",
         "id": f"REF_{repo.full_name}:{name}",
         "name": name,
-        "prefix": "refs/heads/",
         "target": lambda: commit(context, repo, sha),
         "repository": lambda: repository(context, repo),
         "refUpdateRule": limits,
@@ -367,7 +358,6 @@ def commit(context: Context, repo: Repo, sha: str | None) -> Table | None:
         "__typename": "Commit",
         "id": f"C_{sha}",
         "oid": sha,
-        "abbreviatedOid": sha[:7],
         "message": lambda: bare.message(repo.path, sha),
         "messageHeadline": lambda: bare.message(repo.path, sha).partition("\n")[0],
         "url": f"{repo.url}/commit/{sha}",
@@ -414,15 +404,12 @@ def check_run(context: Context, check: Check) -> Table:
         "startedAt": iso(check.started),
         "completedAt": iso(check.ended),
         "detailsUrl": check.url,
-        "url": check.url,
-        "permalink": check.url,
         "title": None,
         "summary": check.summary,
         "text": None,
         "isRequired": is_required(context, check.repo, check.name),
         "checkSuite": {**suite, "workflowRun": {**flow, "workflow": {"name": check.workflow}} if flow else None},
         "steps": paged(steps, dict),
-        "annotations": paged([], dict),
     }
 
 
@@ -445,12 +432,10 @@ def issue(context: Context, each: Issue) -> Table:
     return {
         "__typename": "Issue",
         "id": gid("I", each),
-        "databaseId": each.id,
         "fullDatabaseId": str(each.id),
         "number": each.number,
         "title": each.title,
         "body": each.body,
-        "bodyText": each.body,
         "state": each.state.upper(),
         "stateReason": each.reason and each.reason.upper(),
         "closed": each.state == "closed",
@@ -525,12 +510,8 @@ def pull_request(context: Context, pull: Pull) -> Table:
         "mergeStateStatus": lambda: pull.merge_state().upper() if pull.is_open and pull.is_known() else "UNKNOWN",
         "reviewDecision": decision and decision.upper(),
         "reviews": reviews,
-        "latestReviews": opinions,
         "latestOpinionatedReviews": opinions,
         "reviewThreads": paged(pull.threads, lambda it: thread(context, it)),
-        "reviewRequests": paged([], dict),
-        "autoMergeRequest": None,
-        "isInMergeQueue": False,
         "closingIssuesReferences": closing,
     }
 
@@ -541,12 +522,10 @@ def review(context: Context, it: Review) -> Table:
     return {
         "__typename": "PullRequestReview",
         "id": gid("PRR", it),
-        "databaseId": it.id,
         "fullDatabaseId": str(it.id),
         "author": actor(it.author),
         "state": it.state.upper(),
         "body": it.body,
-        "bodyText": it.body,
         "submittedAt": iso(it.at),
         "createdAt": iso(it.at),
         "updatedAt": iso(it.at),
@@ -554,8 +533,6 @@ def review(context: Context, it: Review) -> Table:
         "url": f"{it.repo.url}/pull/{it.pull.number}#pullrequestreview-{it.id}",
         "commit": lambda: commit(context, it.repo, it.sha),
         "comments": paged(said, lambda each: comment(context, each)),
-        "authorCanPushToRepository": it.repo.role(it.author or "") != "read",
-        "authorAssociation": "MEMBER",
         "isMinimized": False,
         "viewerDidAuthor": it.author == context.request.user,
         "pullRequest": lambda: pull_request(context, it.pull),
@@ -568,17 +545,11 @@ def thread(context: Context, it: Thread) -> Table:
         "id": gid("PRRT", it),
         "isResolved": it.resolved_by is not None,
         "isOutdated": it.is_outdated,
-        "isCollapsed": it.resolved_by is not None,
         "resolvedBy": actor(it.resolved_by),
         "path": it.path,
         "line": None if it.is_outdated else it.line,
         "originalLine": it.line,
-        "startLine": None,
-        "originalStartLine": None,
-        "diffSide": "RIGHT",
-        "subjectType": "LINE" if it.line else "FILE",
         "viewerCanResolve": True,
-        "viewerCanReply": True,
         "comments": paged(it.comments, lambda each: comment(context, each)),
         "pullRequest": lambda: pull_request(context, it.pull),
     }
@@ -590,14 +561,10 @@ def comment(context: Context, it: Comment) -> Table:
     found = {
         "__typename": "IssueComment",
         "id": gid("IC", it),
-        "databaseId": it.id,
         "fullDatabaseId": str(it.id),
         "author": actor(it.author),
-        "authorAssociation": "MEMBER",
         "body": it.body,
-        "bodyText": it.body,
         "createdAt": iso(it.at),
-        "publishedAt": iso(it.at),
         "updatedAt": iso(it.edited or it.at),
         "lastEditedAt": iso(it.edited),
         "isMinimized": False,
@@ -615,13 +582,9 @@ def comment(context: Context, it: Comment) -> Table:
         "path": on.path,
         "line": None if on.is_outdated else on.line,
         "originalLine": on.line,
-        "startLine": None,
-        "originalStartLine": None,
         "diffHunk": on.hunk,
         "outdated": on.is_outdated,
         "state": "SUBMITTED",
-        "commit": lambda: commit(context, it.repo, on.pull.head_sha),
-        "originalCommit": lambda: commit(context, it.repo, on.review.sha),
         "replyTo": None if it is first else lambda: comment(context, first),
         "pullRequestReview": lambda: review(context, on.review),
     }
