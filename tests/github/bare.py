@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from typing import Any
 
 NOBODY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
 SHORT = "--format=%(objectname) %(refname:strip=2)"
@@ -46,19 +47,38 @@ def commit(path: str, branch: str, start: str, files: Mapping[str, str | None], 
     return git(path, "rev-parse", f"refs/heads/{branch}")
 
 
-# What follows depends on nothing but the commits, which never change: large fleets are looked at often.
-@functools.lru_cache(maxsize=10_000)
+def move(path: str, branch: str, new: str, old: str) -> bool:
+    """Move a branch that is at `old`; whether it was."""
+    git(path, "update-ref", f"refs/heads/{branch}", new, old, check=False)
+    return git(path, "rev-parse", f"refs/heads/{branch}") == new
+
+
+def remembered(function: Any) -> Any:
+    """For what depends on nothing but commits, which never change: large fleets are looked at often."""
+    known: dict[tuple[str, ...], Any] = {}
+
+    @functools.wraps(function)
+    def ask(*key: str) -> Any:
+        if key not in known:
+            known[key] = function(*key)
+        return known[key]
+
+    ask.known = known  # type: ignore[attr-defined]
+    return ask
+
+
+@remembered
 def merged_tree(path: str, base: str, head: str) -> str:
     """The tree of the merge, or empty when they conflict."""
     return git(path, "merge-tree", "--write-tree", base, head, check=False).partition("\n")[0]
 
 
-@functools.lru_cache(maxsize=10_000)
+@remembered
 def is_ancestor(path: str, old: str, new: str) -> bool:
     return git(path, "merge-base", old, new, check=False) == old
 
 
-@functools.lru_cache(maxsize=10_000)
+@remembered
 def changes(path: str, base: str, head: str) -> list[tuple[str, int, int]]:
     """Each file that the head changes since it left the base, with added and deleted lines."""
     lines = git(path, "diff", "--numstat", f"{base}...{head}", check=False).splitlines()
@@ -66,14 +86,30 @@ def changes(path: str, base: str, head: str) -> list[tuple[str, int, int]]:
     return [(name, int(added.replace("-", "0")), int(gone.replace("-", "0"))) for added, gone, name in rows]
 
 
-@functools.lru_cache(maxsize=10_000)
+@remembered
 def commits(path: str, base: str, head: str) -> list[str]:
     return git(path, "rev-list", "--reverse", f"{base}..{head}", check=False).split()
 
 
-@functools.lru_cache(maxsize=10_000)
+@remembered
 def message(path: str, sha: str) -> str:
     return git(path, "log", "-1", "--format=%B", sha)
+
+
+def fleet(path: str, base: str, files: Mapping[str, str]) -> dict[str, str]:
+    """The heads of new branches, each with a new file on top of the base; git need not be asked about them later."""
+    stream = []
+    for branch, name in files.items():
+        stream += [f"commit refs/heads/{branch}", "committer ada <ada@example.org> now", f"data {len(name)}", name]
+        stream += [f"from {base}", f"M 100644 inline {name}", f"data {len(name)}", name]
+    git(path, "fast-import", "--quiet", "--date-format=now", input="\n".join(stream) + "\n")
+    heads = {branch: sha for branch, sha in branches(path).items() if branch in files}
+    for branch, sha in heads.items():
+        merged_tree.known[(path, base, sha)] = f"{sha}^{{tree}}"
+        is_ancestor.known[(path, base, sha)], is_ancestor.known[(path, sha, base)] = True, False
+        changes.known[(path, base, sha)], commits.known[(path, base, sha)] = [(files[branch], 1, 0)], [sha]
+        message.known[(path, sha)] = files[branch]
+    return heads
 
 
 def land(path: str, method: str, base: str, head: str, text: str, by: str) -> str:

@@ -40,7 +40,8 @@ class Fault:
 
     def takes(self, request: str, is_api: bool) -> bool:
         """Whether it strikes this request, which is counted then."""
-        if self.left == 0 or not (is_api if self.on is None else self.on.search(request)):
+        wanted = self.on or self.alias  # a partial answer is one to a query that has this alias
+        if self.left == 0 or not (is_api if wanted is None else wanted.search(request)):
             return False
         self.hits += 1
         self.left = None if self.left is None else self.left - 1

@@ -71,6 +71,7 @@ class Hub:
 
     unknown_looks, unknown_seconds: how long mergeability is UNKNOWN after each push, to the head or the base
     latency: seconds that every request takes
+    limits_enterprise: whether the Enterprise host has a budget, as it has when its owner wants one
     decides_unasked: reviewDecision is given also where no protection asks for reviews
     problems: what was asked that GitHub would refuse as nonsense, or that this fake does not know
     """
@@ -79,7 +80,8 @@ class Hub:
         self.me, self.tokens = me, {"gho_secret": me}
         self.folder = tempfile.mkdtemp(prefix="gh-", dir="/tmp")  # short, for the socket
         self.lock, self.stopped = threading.RLock(), threading.Event()
-        self.unknown_looks, self.unknown_seconds, self.latency, self.decides_unasked = 0, 0.0, 0.0, False
+        self.unknown_looks, self.unknown_seconds, self.latency = 0, 0.0, 0.0
+        self.decides_unasked, self.limits_enterprise = False, False
         self.requests: list[Request] = []
         self.problems: list[str] = []
         self.faults: list[Fault] = []
@@ -183,12 +185,17 @@ class Hub:
         budget = self.budgets["graphql" if graphql else "core"]
         budget.used, budget.reset = budget.limit - remaining, self.now() + reset_in
 
-    def spend(self, cost: int, graphql: bool) -> Answer | None:
-        """Pay, or the refusal."""
-        budget = self.budget(graphql)
-        if budget.used + cost > budget.limit:
-            return faults.limited(graphql, int(budget.reset) + 1)
-        budget.used += cost
+    def is_limited(self, host: str) -> bool:
+        return host == HOST or self.limits_enterprise
+
+    def spend(self, request: Request, cost: int) -> Answer | None:
+        """Pay for a request, or the refusal."""
+        budget = self.budget(request.is_graphql)
+        if self.is_limited(request.host):
+            if cost > 0 and budget.used + cost > budget.limit:
+                return faults.limited(request.is_graphql, int(budget.reset) + 1)
+            budget.used += cost
+        request.cost += cost
         return None
 
     # The log

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 from . import bare, faults
 from .faults import Answer
 from .hub import HOST, Hub, Request
-from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, iso
+from .world import Check, Comment, Issue, Pull, Refused, Repo, Review, Status, gid, iso
 
 ROUTES: list[tuple[str, re.Pattern[str], Callable[[Any], Any]]] = []
 WORDS = {"repo": r"repos/(?P<repo>[^/]+/[^/]+)", "n": r"(?P<n>\d+)", "rest": r"(?P<rest>.+)", "sha": r"(?P<sha>[^/]+)"}
@@ -51,7 +51,8 @@ class Call:
 
     @property
     def issue(self) -> Issue:
-        return _one(self.repo.issues.get(int(self.path["n"])))
+        issue: Issue = _one(self.repo.issues.get(int(self.path["n"])))
+        return issue
 
     @property
     def pull(self) -> Pull:
@@ -87,17 +88,15 @@ def route(method: str, path: str) -> Callable[[Callable[[Call], Any]], Callable[
 
 def answer(hub: Hub, request: Request) -> Answer:
     path, _, query = request.path.removeprefix("/api/v3").partition("?")
-    refused = None if path == "/rate_limit" else hub.spend(1, graphql=False)
+    refused = hub.spend(request, 0 if path == "/rate_limit" else 1)
     if refused:
         return refused
-    request.cost = 1
     found = _dispatch(hub, request, path, query)
     tag = f'W/"{hashlib.sha256(faults.encode(found)).hexdigest()}"'
     if request.method == "GET" and found.status == 200:
         found.headers["ETag"] = tag
         if request.headers.get("if-none-match") == tag:
-            hub.budget(graphql=False).used -= 1
-            request.cost = 0
+            hub.spend(request, -1)
             return Answer(304, None, {"ETag": tag})
     return found
 
@@ -114,7 +113,7 @@ def _dispatch(hub: Hub, request: Request, path: str, query: str) -> Answer:
                 return faults.refusal(error.status, error.message, *error.errors)
             if isinstance(found, Answer):
                 return found
-            if isinstance(found, list) and path.split("/")[-1] != "labels":
+            if isinstance(found, list):
                 return _page(call, path, found)
             return Answer(201 if method == "POST" else 200, found)
     hub.problems.append(f"no route for {request.method} {path}")
@@ -167,6 +166,7 @@ def issue_json(call: Call, issue: Issue) -> dict[str, Any]:
     repo, is_pull = issue.repo, isinstance(issue, Pull)
     url, kind = f"{call.base}/repos/{repo.full_name}/issues/{issue.number}", "pull" if is_pull else "issues"
     found = {"id": issue.id, "number": issue.number, "title": issue.title, "body": issue.body, "state": issue.state}
+    found |= {"node_id": gid("PR" if is_pull else "I", issue), "closed_by": user_json(issue.closed_by)}
     found |= {"url": url, "html_url": f"{repo.url}/{kind}/{issue.number}", "user": user_json(issue.author)}
     found |= {"labels": [{"name": name} for name in issue.labels], "comments": len(issue.comments)}
     found |= {"assignees": [user_json(login) for login in issue.assignees], "state_reason": issue.reason}
@@ -265,6 +265,8 @@ def user(call: Call) -> Any:
 
 @route("GET", "rate_limit")
 def rate_limit(call: Call) -> Any:
+    if not call.hub.is_limited(call.request.host):
+        raise Refused(404, "Rate limiting is not enabled.")
     found = {}
     for name in call.hub.budgets:
         budget = call.hub.budget(name == "graphql")
@@ -276,11 +278,6 @@ def rate_limit(call: Call) -> Any:
 @route("GET", "{repo}")
 def repo(call: Call) -> Any:
     return repo_json(call, call.repo)
-
-
-@route("GET", "{repo}/labels")
-def repo_labels(call: Call) -> Any:
-    return [{"name": name} for name in sorted(call.repo.labels)]
 
 
 @route("GET", "{repo}/issues")
@@ -342,28 +339,13 @@ def new_comment(call: Call) -> Any:
     return comment_json(call.issue.comment(call.body["body"], call.user))
 
 
-@route("GET", "{repo}/issues/{n}/labels")
-def labels(call: Call) -> Any:
-    return [{"name": name} for name in call.issue.labels]
-
-
 @route("POST", "{repo}/issues/{n}/labels")
 def add_labels(call: Call) -> Any:
     call.writes()
     wanted = call.body.get("labels", []) if call.body else call.request.body
     call.issue.label(*wanted)
     call.repo.labels.update(wanted)
-    return Answer(200, labels(call))
-
-
-@route("DELETE", "{repo}/issues/{n}/labels/{rest}")
-def remove_label(call: Call) -> Any:
-    call.writes()
-    name = unquote(call.path["rest"])
-    if name not in call.issue.labels:
-        raise Refused(404, "Label does not exist")
-    call.issue.edit(labels=[label for label in call.issue.labels if label != name])
-    return labels(call)
+    return Answer(200, [{"name": name} for name in call.issue.labels])
 
 
 @route("POST", "{repo}/issues/{n}/assignees")
@@ -371,12 +353,6 @@ def assign(call: Call) -> Any:
     """Who may not be assigned is left out without a word."""
     wanted = [name for name in call.body["assignees"] if call.repo.role(name) != "read"]
     call.issue.edit(assignees=list(dict.fromkeys([*call.issue.assignees, *wanted])))
-    return issue_json(call, call.issue)
-
-
-@route("DELETE", "{repo}/issues/{n}/assignees")
-def unassign(call: Call) -> Any:
-    call.issue.edit(assignees=[name for name in call.issue.assignees if name not in call.body["assignees"]])
     return issue_json(call, call.issue)
 
 
@@ -424,19 +400,6 @@ def merge(call: Call) -> Any:
     return {"sha": sha, "merged": True, "message": "Pull Request successfully merged"}
 
 
-@route("GET", "{repo}/pulls/{n}/merge")
-def is_merged(call: Call) -> Any:
-    return Answer(204) if call.pull.merged else faults.refusal(404, "Not Found")
-
-
-@route("GET", "{repo}/pulls/{n}/files")
-def files(call: Call) -> Any:
-    rows = bare.changes(call.pull.repo.path, call.pull.base_sha, call.pull.head_sha)
-    return [
-        {"filename": name, "additions": added, "deletions": gone, "status": "modified"} for name, added, gone in rows
-    ]
-
-
 @route("GET", "{repo}/pulls/{n}/reviews")
 def reviews(call: Call) -> Any:
     return [review_json(review) for review in call.pull.reviews]
@@ -453,21 +416,6 @@ def new_review(call: Call) -> Any:
     for said in call.body.get("comments", []):
         pull.thread(said["body"], said["path"], said.get("line"), call.user, review=review)
     return Answer(200, review_json(review))
-
-
-@route("PUT", "{repo}/pulls/{n}/reviews/{rest}/dismissals")
-def dismiss(call: Call) -> Any:
-    call.writes()
-    review = _one(next((r for r in call.pull.reviews if str(r.id) == call.path["rest"]), None))
-    review.dismiss()
-    return review_json(review)
-
-
-@route("POST", "{repo}/pulls/{n}/comments/{rest}/replies")
-def reply(call: Call) -> Any:
-    threads = [t for t in call.pull.threads if str(t.comments[0].id) == call.path["rest"]]
-    comment = _one(threads[0] if threads else None).reply(call.body["body"], call.user)
-    return {"id": comment.id, "body": comment.body, "user": user_json(comment.author), "path": comment.on.path}
 
 
 @route("GET", "{repo}/commits/{sha}/check-runs")
@@ -493,7 +441,8 @@ def combined_status(call: Call) -> Any:
 
 @route("GET", "{repo}/actions/runs")
 def runs(call: Call) -> Any:
-    wanted, found = call.query.get("head_sha"), {}
+    wanted = call.query.get("head_sha")
+    found: dict[int, list[Check]] = {}
     for check in call.repo.checks:
         if check.workflow and wanted in (None, check.sha):
             found.setdefault(check.run, []).append(check)
@@ -504,12 +453,6 @@ def runs(call: Call) -> Any:
 @route("GET", "{repo}/actions/runs/{n}")
 def run(call: Call) -> Any:
     return run_json(_jobs(call, "run"))
-
-
-@route("GET", "{repo}/actions/runs/{n}/jobs")
-def jobs(call: Call) -> Any:
-    rows = [job_json(check) for check in _jobs(call, "run")]
-    return _page(call, f"/repos/{call.path['repo']}/actions/runs/{call.path['n']}/jobs", rows, "jobs")
 
 
 @route("GET", "{repo}/actions/jobs/{n}")
@@ -565,10 +508,3 @@ def rules(call: Call) -> Any:
         }
         found.append({"type": "pull_request", "parameters": parameters})
     return found
-
-
-@route("GET", "{repo}/branches/{rest}")
-def branch(call: Call) -> Any:
-    name = unquote(call.path["rest"])
-    sha = _one(call.repo.refs.get(name))
-    return {"name": name, "commit": {"sha": sha}, "protected": name in call.repo.protection}

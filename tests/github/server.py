@@ -8,6 +8,7 @@ import re
 import socketserver
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,7 +34,11 @@ class Handler(BaseHTTPRequestHandler):
             hub.requests.append(request)
             hub.request_count += 1
             fault = hub.strike(request)
-        answer = respond(hub, request, fault, self._raw)
+        try:
+            answer = respond(hub, request, fault, self._raw)
+        except Exception:
+            hub.problems.append(traceback.format_exc())
+            answer = faults.refusal(500, "the fake is broken")
         request.status, request.seconds = answer.status, time.monotonic() - began
         if fault and fault.kind == "hang":
             hub.stopped.wait(fault.options.get("seconds", 3600))
@@ -131,13 +136,18 @@ def _api(hub: Hub, request: Request, fault: Fault | None) -> Answer:
         answer = queries.answer(hub, request, fault.alias if fault else None)
     else:
         answer = rest.answer(hub, request)
-    hub.looked()
-    budget = hub.budget(request.is_graphql)
-    limits = {"limit": budget.limit, "remaining": budget.limit - budget.used, "used": budget.used}
-    limits |= {"reset": int(budget.reset) + 1}
-    headers = {f"x-ratelimit-{name}": str(value) for name, value in limits.items()}
-    headers |= {"x-ratelimit-resource": "graphql" if request.is_graphql else "core"}
-    headers |= {"x-oauth-scopes": "repo, read:org, workflow", "x-github-request-id": f"A:{hub.request_count}"}
+    if request.method == "GET" or request.is_graphql:
+        hub.looked()
+    headers = {"x-oauth-scopes": "repo, read:org, workflow", "x-github-request-id": f"A:{hub.request_count}"}
+    if hub.is_limited(request.host):
+        budget = hub.budget(request.is_graphql)
+        limits: dict[str, object] = {
+            "limit": budget.limit,
+            "remaining": budget.limit - budget.used,
+            "used": budget.used,
+        }
+        limits |= {"reset": int(budget.reset) + 1, "resource": "graphql" if request.is_graphql else "core"}
+        headers |= {f"x-ratelimit-{name}": str(value) for name, value in limits.items()}
     answer.headers = {**headers, **answer.headers}
     return answer
 

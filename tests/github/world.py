@@ -6,6 +6,7 @@ Words are those of the REST API in lower case; GraphQL's capitals are made at th
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import os
@@ -48,8 +49,23 @@ def change(method: Method) -> Method:
     return changed  # type: ignore[return-value]
 
 
+@functools.lru_cache(maxsize=10_000)
 def iso(at: float | None) -> str | None:
     return None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def gid(kind: str, thing: Any) -> str:
+    """The global id of a node, from which it is found again."""
+    repo = thing if isinstance(thing, Repo) else thing.repo
+    key = f"{kind}:{repo.host}:{repo.full_name}:{thing.id}"
+    return f"{kind}_" + base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def ungid(id: str) -> tuple[str, str, str, int]:
+    """Kind, host, repository and number; ValueError for what is no id."""
+    text = id.partition("_")[2]
+    kind, host, name, number = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(":")
+    return kind, host, name, int(number)
 
 
 @dataclasses.dataclass
@@ -351,7 +367,8 @@ class Pull(Issue):
             raise Refused(
                 405, "This branch can't be rebased" if method == "rebase" else "Pull Request is not mergeable"
             )
-        bare.git(self.repo.path, "update-ref", f"refs/heads/{self.base}", new, base)
+        if not bare.move(self.repo.path, self.base, new, base):
+            raise Refused(405, "Base branch was modified. Review and try the merge again.")
         self._landed(new, by)
         self.repo.refresh()
         if self.repo.deletes_merged and self.head_repo:
@@ -502,6 +519,14 @@ class Repo:
         bare.git(self.path, "update-ref", f"refs/pull/{number}/head", sha)
         pull.stir()
         return pull
+
+    @change
+    def fleet(self, count: int) -> list[Pull]:
+        """Many pull requests, quickly: from branches pull-0, pull-1, …"""
+        files = {f"pull-{row}": f"file-{row}.txt" for row in range(count)}
+        bare.fleet(self.path, self.refs[self.default_branch], files)
+        self.refresh()
+        return [self.pull(branch) for branch in files]
 
     @change
     def protect(self, branch: str = "", **rules: Any) -> Protection:
