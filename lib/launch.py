@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, git, launcher, paths, plugins, store
+from lib import ROOT, gh, git, launcher, paths, plugins, store
 from lib.agent import Launch
 from lib.config import Project
 from lib.errors import AoError
 
 LONGEST_TEXT = 100_000  # bytes that a command line or a paste can hold; a longer text goes to a file
-_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", "AO_FAULT")) | git.LOCAL_VARIABLES
+_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", "AO_FAULT")) | git.LOCAL_VARIABLES | gh.TOKENS  # no token in a file
 
 
 def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import forging
 import github
 import living
-import pytest
 
 from lib import sessions
 from lib.clock import Clock
-from lib.runtime import tmux
 from lib.scm import github as scm
 
 QUIET = ["cat"]
@@ -68,20 +64,10 @@ def clock(seconds: float = 0.0) -> Clock:
     return Clock(1_800_000_000.0 + seconds)
 
 
-def enter(patch: pytest.MonkeyPatch, hub: github.Hub) -> None:
-    """Let gh and git of this process talk to the fake and to nothing else."""
-    for name, value in hub.environment().items():
-        patch.setenv(name, value)
-
-
-@contextlib.contextmanager
-def world(patch: pytest.MonkeyPatch, home: str, folder: Any, **settings: Any) -> Iterator[World]:
-    with github.serving() as hub:
-        enter(patch, hub)
-        remote = hub.repo()
-        yield World(hub, remote, clone(home, folder, remote, **settings))
-        assert hub.problems == [], hub.problems[0]
-        tmux.kill_server(home)
+def make(hub: github.Hub, home: str, folder: Any, **settings: Any) -> World:
+    """A clone of acme/widgets with the project `shop`, whose agent does nothing."""
+    remote = hub.repo()
+    return World(hub, remote, clone(home, folder, remote, **settings))
 
 
 def clone(home: str, folder: Any, remote: github.Repo, id: str = "shop", **settings: Any) -> living.World:

@@ -302,6 +302,10 @@ def repository(context: Context, repo: Repo) -> Table:
         "url": repo.url,
         "isPrivate": repo.is_private,
         "viewerPermission": role,
+        "description": "",
+        "hasIssuesEnabled": repo.has_issues,
+        "hasWikiEnabled": False,
+        "parent": lambda: repository(context, repo.fork_of) if repo.fork_of else None,
         **{f"{name}{'CommitAllowed' if name == 'merge' else 'MergeAllowed'}": on for name, on in repo.methods.items()},
         "deleteBranchOnMerge": repo.deletes_merged,
         "defaultBranchRef": lambda: ref(context, repo, repo.default_branch),
@@ -606,7 +610,15 @@ TABLES: dict[type, Callable[[Context, Any], Table]] = {
 
 def mutate(context: Context, effect: Callable[..., Table], given: Table) -> Table:
     """Run one with what its ids name."""
-    names = ("threadId", "pullRequestReviewThreadId", "pullRequestId", "subjectId", "issueId", "pullRequestReviewId")
+    names = (
+        "threadId",
+        "pullRequestReviewThreadId",
+        "pullRequestId",
+        "subjectId",
+        "issueId",
+        "pullRequestReviewId",
+        "repositoryId",
+    )
     on = next((find(context, given[name], live=True) for name in names if name in given), None)
     if on is None:
         raise missing("Could not resolve to a node with the global id.")
@@ -639,6 +651,12 @@ def _review(pull: Pull, given: Table, user: str) -> Review:
     return made
 
 
+def _create(repo: Repo, given: Table, user: str) -> Pull:
+    """As `gh pr create` asks for it."""
+    body, draft = given.get("body") or "", bool(given.get("draft"))
+    return repo.pull(given["headRefName"], given["title"], body, user, given["baseRefName"], draft)
+
+
 def _merge(pull: Pull, given: Table, user: str) -> None:
     pull.merge((given.get("mergeMethod") or "MERGE").lower(), given.get("expectedHeadOid") or "", user)
 
@@ -652,6 +670,7 @@ MUTATIONS: dict[str, Callable[..., Table]] = {
     "dismissPullRequestReview": _result("pullRequestReview", lambda review, given, user: review.dismiss()),
     "markPullRequestReadyForReview": _result("pullRequest", lambda pull, given, user: pull.ready()),
     "convertPullRequestToDraft": _result("pullRequest", lambda pull, given, user: pull.ready(is_draft=True)),
+    "createPullRequest": _result("pullRequest", _create),
     "closePullRequest": _result("pullRequest", lambda pull, given, user: pull.close(user)),
     "reopenPullRequest": _result("pullRequest", lambda pull, given, user: pull.reopen()),
     "mergePullRequest": _result("pullRequest", _merge),
