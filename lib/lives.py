@@ -100,7 +100,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
         workspace = plugins.load("workspace", record["workspace"])
         workspace.switch(home, project, record["workspace_path"], pull["branch"])
         plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
-        sessions.update(home, record, change, clock)
+        record = sessions.update(home, record, change, clock)
         return merge.look_again(home, project, record, clock)
 
 

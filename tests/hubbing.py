@@ -50,14 +50,8 @@ class World(NamedTuple):
 
     def look(self, *records: dict[str, Any], seconds: float = 0.0, fresh: bool = True) -> Any:
         """What a look says of these sessions, by id; of one, just that."""
-        found = [self.newest(record) for record in records]
-        answer = scm.look(self.home, self.local.project, found, clock(seconds), fresh)
+        answer = scm.look(self.home, self.local.project, records, clock(seconds), fresh)
         return answer.get(records[0]["id"], "unknown") if len(records) == 1 else answer
-
-    def newest(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A session with its worktree's head, as the tick keeps it."""
-        head = forging.git(record["workspace_path"], "rev-parse", "HEAD")
-        return {**record, "head_sha": head}
 
 
 def clock(seconds: float = 0.0) -> Clock:

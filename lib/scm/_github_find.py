@@ -16,8 +16,14 @@ from lib.scm import Session
 
 def is_possible(session: Session) -> bool:
     """Whether there can be one at all: it needs a branch, and a commit on it."""
-    head, base = session.get("head_sha"), session.get("base_sha")
-    return bool(session.get("branch") and base and head != base)
+    base = session.get("base_sha")
+    return bool(session.get("branch") and base and head(session) != base)
+
+
+def head(session: Session) -> str:
+    """The commit that the session's worktree is at, as it is now: the record learns of it with this very look."""
+    found = git.head(session.get("workspace_path") or "")
+    return str(found[1] if found and found[1] else session.get("head_sha") or "")
 
 
 def newest(

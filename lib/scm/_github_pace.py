@@ -15,6 +15,7 @@ from lib import cache, config, paths
 from lib.clock import Clock, duration
 from lib.config import Project
 from lib.scm import Pull, Session
+from lib.scm._github_find import head
 
 LONGEST = 60.0  # seconds between two looks at one pull request, while the budget allows
 LONGEST_RUN = 20.0  # the same while its checks run
@@ -51,17 +52,17 @@ class Memory:
 
     def _is_due(self, session: Session, part: float) -> bool:
         seen = self._seen.get(session["id"])
-        if seen is None or session.get("pr_unknown_since") or seen.head != _head(session):
+        if seen is None or session.get("pr_unknown_since") or seen.head != head(session):
             return True
         return self._now >= seen.at + (seen.next_at - seen.at) * part
 
     def note(self, session: Session, pull: Pull | None) -> None:
         """Remember what a look showed, and when the next one is wanted."""
-        old, mark, head = self._seen.get(session["id"]), _mark(pull), _head(session)
-        is_same = old and (old.mark, old.head) == (mark, head)
+        old, mark, at = self._seen.get(session["id"]), _mark(pull), head(session)
+        is_same = old and (old.mark, old.head) == (mark, at)
         moved_at = old.moved_at if old and is_same else self._now
         wait = interval(pull, self._now - moved_at, self.shortest)
-        self._seen[session["id"]] = Seen(self._now, self._now + wait, moved_at, mark, head)
+        self._seen[session["id"]] = Seen(self._now, self._now + wait, moved_at, mark, at)
 
     def save(self, sessions: Sequence[Session], is_round: bool) -> None:
         known = {session["id"] for session in sessions} if is_round else set(self._seen)
@@ -80,7 +81,3 @@ def interval(pull: Mapping[str, Any] | None, quiet: float, shortest: float) -> f
 
 def _mark(pull: Pull | None) -> str:
     return hashlib.sha256(json.dumps(pull, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _head(session: Session) -> str:
-    return str(session.get("head_sha") or "")
