@@ -165,7 +165,8 @@ def login(home: str, host: str) -> str:
 def standing(home: str, host: str) -> tuple[list[str] | None, dict[str, Any]]:
     """The scopes of the token that `gh` has for a host, None where it has no such thing, and GitHub's own count."""
     answer = _call(home, host, "rate_limit", "GET", None)
-    _check(home, host, "rate_limit", answer)
+    if answer.status != 404:  # an Enterprise host may have no limits
+        _check(home, host, "rate_limit", answer)
     scopes = answer.headers.get("x-oauth-scopes")
     names = None if scopes is None else [word.strip() for word in scopes.split(",") if word.strip()]
     return names, (answer.body or {}).get("resources") or {}

@@ -46,6 +46,16 @@ class Bench:
         seconds, memory = median([run.seconds for _, run in pairs]), median([run.memory for _, run in pairs])
         self.rows.append((what, f"{seconds * 1000:.0f} ms, {memory:.0f} MB", bound, f"{ratio:.2f} ×"))
 
+    def forge(self, folder: str) -> None:
+        """Count what an hour with 300 open pull requests in three repositories asks of GitHub."""
+        import json
+        import subprocess
+
+        script = os.path.join(ROOT, "tests", "hour.py")
+        done = subprocess.run([sys.executable, script, folder], env=ENVIRONMENT, capture_output=True, check=True)
+        for row in json.loads(done.stdout):
+            self.rows.append(tuple(row))
+
     def tick(self, folder: str, count: int, bound: str) -> None:
         """Measure a look at a fleet in which nothing has changed."""
         home, calls = os.path.join(folder, "home"), os.path.join(folder, "calls")
@@ -104,6 +114,7 @@ def main() -> int:
         bench.start("ao-hook report ready", "1.5 ×", [script["ao-hook"], "report", "ready"], homes[10])
         for count in (10, 100, 1000):
             bench.tick(fleets[count], count, "1 s, 1 call, 0 written" if count == 1000 else "")
+        bench.forge(os.path.join(scratch, "forge"))
         for name, path in script.items():
             bench.start(f"{name} --help", "", [path, "--help"], scratch, times=5)
         code, packages = size("bin", "lib", "templates", "config"), size(".venv")

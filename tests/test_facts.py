@@ -255,3 +255,11 @@ def test_a_person_hears_of_a_message_after_ten_minutes():
     record = session(inbox=[{"id": "m-1", "at": at(0).iso, "from": "person", "state": "queued"}])
     assert look(record, 599)["conditions"] == {}
     assert list(look(record, 600)["conditions"]) == ["message-waiting"]
+
+
+def test_a_look_that_did_not_ask_takes_back_nothing_that_was_learned_meanwhile():
+    """F32: an answer from the record is as old as the record."""
+    record = session(pr=pull(head_sha="b" * 40))
+    before = dict(record)
+    facts.fold_pull(record, facts.SAME, at(5))
+    assert record == before

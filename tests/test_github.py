@@ -248,7 +248,7 @@ def test_time_runs_out_for_a_request(world, session, monkeypatch):
 
 
 def test_a_single_bad_part_does_not_lose_the_others(world):
-    """F11: of 26 in two batches one part is broken; the others are there, and the second batch fails for its own alone."""
+    """F11"""
     records = [world.session(f"shop-{number}") for number in range(1, 4)]
     pulls = [world.pull(record, f"{record['id']}.txt") for record in records]
     world.hub.fail("partial", alias=f"p{pulls[1].number}")

@@ -138,7 +138,7 @@ def test_an_issue_that_was_opened_again_has_nothing_of_its_old_pull_request(worl
 
 def test_a_tracker_that_cannot_be_asked_keeps_no_one_from_being_served(world, ready):
     """F53: what it is to be told stays to be done."""
-    session, pull = ready
+    _ = ready
     world.local.change("shop-1", issue_id="99", assign_issue=True)
     fault = world.hub.fail("server_error", on="assignees|/user", times=None)
     rounds.act(world.home)
@@ -154,7 +154,7 @@ def test_a_tracker_that_cannot_be_asked_keeps_no_one_from_being_served(world, re
 
 
 def test_pull_requests_are_listed_shown_closed_and_opened_again(world, ready):
-    session, pull = ready
+    _, pull = ready
     pull.thread("Why?", "b.txt", 1)
     world.local.look()
     assert ok(world, "ao-pr", "list").out.startswith(f"#{pull.number}  open  change")
@@ -186,7 +186,7 @@ def test_a_review_is_posted_in_ones_own_name(world):
 
 
 def test_comments_are_forwarded_by_hand_at_once(world, ready):
-    session, pull = ready
+    _, pull = ready
     pull.thread("Why a float?", "b.txt", 1)
     ok(world, "ao-review", "--check")
     [message] = world.local.record("shop-1")["inbox"]
@@ -224,7 +224,6 @@ def test_a_persons_pull_request_is_taken_over_with_its_commits(world):
 @pytest.mark.parametrize("after", ["act", "merge", "kill"])
 def test_a_merge_that_was_cut_off_is_asked_about_and_not_done_twice(world, ready, point, after):
     """F23"""
-    session, pull = ready
     world.local.look()
     base = world.remote.refs["main"]
     done = scripts.run("ao-merge", "shop-1", cwd=world.local.folder, AO_FAULT=f"merge.merge:{point}")
@@ -254,7 +253,7 @@ def test_an_assignment_that_was_cut_off_is_made_once(world, ready, point):
 
 def test_what_github_refuses_is_a_merge_that_failed_and_is_said(world, ready):
     """F34"""
-    session, pull = ready
+    _, pull = ready
     world.local.look()
     world.remote.methods["squash"] = False
     assert "Squash merges are not allowed" in world.local.call("ao-merge", "shop-1", "--method", "squash").err
@@ -282,7 +281,6 @@ def test_nothing_is_merged_without_a_check_or_an_approval(world):
 
 def test_a_limit_in_the_middle_changes_nothing_and_work_goes_on_after_it(world, ready):
     """F11, F51: statuses stay, nothing fires again, readers ask nobody."""
-    session, pull = ready
     world.local.look()
     before = world.local.record("shop-1")
     world.hub.leave(0, reset_in=3)

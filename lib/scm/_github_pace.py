@@ -18,6 +18,7 @@ from lib.scm import Pull, Session
 from lib.scm._github_find import head
 
 LONGEST = 60.0  # seconds between two looks at one pull request, while the budget allows
+MOST, LEAST = 25, 5  # pull requests in one request
 LONGEST_RUN = 20.0  # the same while its checks run
 
 
@@ -40,6 +41,7 @@ class Memory:
         kept = cache.load(home, self._name)
         self._round_at: float = kept.get("round_at", 0.0)
         self._seen = {id: Seen(*fields) for id, fields in kept.get("seen", {}).items()}
+        self.size: int = kept.get("size", MOST)  # of a batch; smaller after one that was too much for GitHub
         self.strangers: list[str] = kept.get("strangers", [])  # pull requests that are known to be another's
 
     def due(self, sessions: Sequence[Session], pause: float) -> list[Session]:
@@ -64,11 +66,12 @@ class Memory:
         wait = interval(pull, self._now - moved_at, self.shortest)
         self._seen[session["id"]] = Seen(self._now, self._now + wait, moved_at, mark, at)
 
-    def save(self, sessions: Sequence[Session], is_round: bool) -> None:
+    def save(self, sessions: Sequence[Session], is_round: bool, has_failed: bool) -> None:
         known = {session["id"] for session in sessions} if is_round else set(self._seen)
-        seen = {id: tuple(fields) for id, fields in self._seen.items() if id in known}
-        round_at = self._now if is_round else self._round_at
-        cache.save(self._home, self._name, {"round_at": round_at, "seen": seen, "strangers": self.strangers[-200:]})
+        kept: dict[str, Any] = {"seen": {id: tuple(seen) for id, seen in self._seen.items() if id in known}}
+        kept["round_at"] = self._now if is_round else self._round_at
+        kept["size"] = max(LEAST, self.size // 2) if has_failed else min(MOST, self.size * 2)
+        cache.save(self._home, self._name, {**kept, "strangers": self.strangers[-200:]})
 
 
 def interval(pull: Mapping[str, Any] | None, quiet: float, shortest: float) -> float:

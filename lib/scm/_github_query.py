@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from lib import gh
 from lib.errors import Unknown
 
-BATCH = 25  # pull requests or branches in one request
 IDS = 100  # threads in one request, GitHub's own limit
 PAGES = 20  # of one thing; more means that something is wrong
 Raw = dict[str, Any]  # as GitHub shows it, with `checks` and `threads` as whole lists

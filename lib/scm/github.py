@@ -51,7 +51,7 @@ def look(
             memory.note(session, found)
         except AoError:
             continue  # one that cannot be looked at is unknown, and the others are not
-    memory.save(sessions, is_round=not fresh)
+    memory.save(sessions, not fresh, bool(seen.errors))
     if not fresh and seen.points:
         gh.note_round(home, repo.host, project.id, seen.points)
     if seen.errors and not answer:
@@ -133,8 +133,8 @@ class _Look:
         """Ask for these in batches, side by side; one that fails leaves its own unknown."""
         items: list[int | str] = [*numbers, *branches]
         jobs = {}
-        for start in range(0, len(items), _github_query.BATCH):
-            part = items[start : start + _github_query.BATCH]
+        for start in range(0, len(items), self._memory.size):
+            part = items[start : start + self._memory.size]
             words = [one for one in part if isinstance(one, int)], [one for one in part if isinstance(one, str)]
             jobs[start] = functools.partial(_github_query.batch, self._home, self._repo, *words)
         for found in threads.each(jobs, WITHIN, AT_ONCE).values():
