@@ -118,7 +118,7 @@ def test_a_host_that_gh_does_not_know_gets_no_token(hub, home):
 def test_who_is_not_logged_in_is_told_how(hub, home):
     with open(os.path.join(os.environ["GH_CONFIG_DIR"], "hosts.yml"), "w"):
         pass
-    with pytest.raises(Unknown, match="run: gh auth login --hostname github.localhost"):
+    with pytest.raises(Unknown, match="run: gh auth login --hostname github"):
         gh.ask(home, github.HOST, "user")
 
 
