@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lib import conditions, sessions, status
 from lib.agent import Reading
 from lib.clock import Clock, iso
+from lib.scm import UNASKED
 
 Session = dict[str, Any]
 
@@ -19,7 +20,6 @@ GONE_LOOKS = 2  # definite looks in a row that a terminal must be missing from
 LATE = 600.0  # seconds after which a person is told of a message that was not delivered
 STATES = ("active", "ready", "idle", "waiting_input", "blocked")
 AT_REST = ("ready", "idle")
-SAME = "same"  # a look that says no more of a pull request than is recorded: it was not asked about
 
 
 class Seen(NamedTuple):
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
     reports_end: int = 0
     reading: Reading | None = None  # None: the screen was not read, because nothing was printed
     head: tuple[str, str] | None = None
-    pull: Any = False  # a pull request, None for a definite none, False for unknown, or SAME
+    pull: Any = False  # a pull request, None for a definite none, False for unknown, or UNASKED
     has: Mapping[str, bool | None] = {}  # message ids that the agent was seen to have
     error: str | None = None
 
@@ -50,7 +50,8 @@ def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Cloc
     _fold_activity(record, seen, clock)
     _fold_head(record, seen)
     fold_pull(record, seen.pull, clock)
-    _fold_done(record)
+    if seen.pull is not UNASKED:
+        _fold_done(record)
     _fold_messages(record, seen, clock)
     _set(record, "config_error", seen.error)
     conditions.set_since(record, "over_since", status.is_merged(record) or record.get("outcome") == "done", clock)
@@ -152,7 +153,7 @@ def _fold_head(record: Session, seen: Seen) -> None:
 def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
     """Take over a pull request as a forge showed it: a mapping, None for a definite none, False for unknown."""
     old = record.get("pr") or {}
-    if pull is SAME or status.is_merged(record) or (pull is False and not status.is_live(record)):
+    if pull is UNASKED or status.is_merged(record) or (pull is False and not status.is_live(record)):
         return  # of an ended session it is no news that it was not asked about
     conditions.set_since(record, "pr_unknown_since", pull is False, clock)
     if pull is False:

@@ -43,6 +43,10 @@ class Refused(AoError):
         self.status = status
 
 
+class NoAnswer(Unknown):
+    """GitHub has failed or taken too long, perhaps because it was asked for much."""
+
+
 class Repo(NamedTuple):
     """A repository at a host that speaks GitHub's API."""
 
@@ -62,15 +66,8 @@ class _Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     text: str
-    said: str  # what gh said beside it
-
-    @property
-    def body(self) -> Any:
-        """The parsed body; None when it is not whole JSON."""
-        try:
-            return json.loads(self.text)
-        except ValueError:
-            return None
+    body: Any  # the text as JSON; None where it is none, or was cut short
+    has_failed: bool  # as far as gh is concerned, also for parts of an answer
 
 
 def repository(project: Project, named: str | None = None) -> Repo:
@@ -132,7 +129,7 @@ def graphql(home: str, host: str, query: str, variables: dict[str, Any]) -> tupl
 
 def budget(home: str, host: str) -> dict[str, Any]:
     """What is known of a host: `core`, `graphql` {limit remaining reset_at}, `cool_until`, `why`, `rounds`."""
-    path = _path(home, host)
+    path = paths.host(home, host)
     try:
         return store.read(path) or {}
     except Unreadable:
@@ -181,15 +178,18 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     try:
         done = proc.run("gh", argv, env=_environment(host), input=None if fields is None else json.dumps(fields))
     except Unknown as error:
-        raise _unknown(home, host, f"{host} did not answer within {proc.LIMITS['gh']} s") from error
+        raise NoAnswer(_noted(home, host, f"{host} did not answer within {proc.LIMITS['gh']} s")) from error
     head, _, body = done.out.replace("\r\n", "\n").partition("\n\n")
     first, *lines = head.split("\n")
     status = re.match(r"HTTP/\S+ (\d{3})", first)
     if not status:
         is_out = done.code == 4 or "gh auth login" in done.err
-        raise _unknown(home, host, _logged_out(host) if is_out else f"cannot ask {host}: {_words(done.err)}")
+        raise Unknown(_noted(home, host, _logged_out(host) if is_out else f"cannot ask {host}: {_words(done.err)}"))
     headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    answer = _Answer(int(status[1]), headers, body, done.err if done.code else "")
+    parsed = None
+    with contextlib.suppress(ValueError):
+        parsed = json.loads(body)
+    answer = _Answer(int(status[1]), headers, body, parsed, bool(done.code))
     _note(home, host, lambda known: _count(known, answer))
     return answer
 
@@ -202,25 +202,25 @@ def _check(home: str, host: str, what: str, answer: _Answer) -> None:
     if status == 429 or (status == 403 and (is_limit or "rate limit" in message.lower())):
         raise _cool_down(home, host, answer, message)
     if status == 401:
-        raise _unknown(home, host, _logged_out(host))
+        raise Unknown(_noted(home, host, _logged_out(host)))
     if status >= 500 or status < 200:
-        raise _unknown(home, host, f"{host} answered {what} with {status}: {message}")
+        raise NoAnswer(_noted(home, host, f"{host} answered {what} with {status}: {message}"))
     if status >= 300:
         details = body.get("errors") if isinstance(body, dict) else None
         more = [one.get("message") if isinstance(one, dict) else one for one in details or ()]
         text = "; ".join(str(one) for one in (message, *more) if one)
         raise Refused(f"{host} refuses {what}: {_words(text)} ({status})", status)
-    if answer.said and body is None:
-        raise _unknown(home, host, f"the answer of {host} to {what} was cut short")
+    if answer.has_failed and body is None:
+        raise Unknown(_noted(home, host, f"the answer of {host} to {what} was cut short"))
 
 
 def _logged_out(host: str) -> str:
     return f"gh is not logged in at {host}; run: gh auth login --hostname {host}"
 
 
-def _unknown(home: str, host: str, why: str) -> Unknown:
+def _noted(home: str, host: str, why: str) -> str:
     _note(home, host, lambda known: known.update(why=why))
-    return Unknown(why)
+    return why
 
 
 def _cool_down(home: str, host: str, answer: _Answer, message: str) -> Unknown:
@@ -272,11 +272,7 @@ def _count(known: dict[str, Any], answer: _Answer) -> None:
 def _note(home: str, host: str, change: Any) -> None:
     with contextlib.suppress(AoError):  # it is only an estimate, and no reason to know less
         budget(home, host)  # sets a damaged one aside
-        store.update(_path(home, host), change)
-
-
-def _path(home: str, host: str) -> str:
-    return paths.host(home, host)
+        store.update(paths.host(home, host), change)
 
 
 def _environment(host: str) -> dict[str, str]:

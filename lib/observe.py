@@ -115,8 +115,7 @@ def _look_at_forges(
     answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)
     for key, answer in answers.items():
         if isinstance(answer, dict):
-            recorded = {one["id"]: one["pr"] for one in groups[key] if one.get("pr")}
-            found.update({id: facts.SAME if pull and recorded.get(id) is pull else pull for id, pull in answer.items()})
+            found.update(answer)
         elif not isinstance(answer, Unknown):
             problems.append({**_problem(groups[key][0], answer), "session_id": None})
     return found

@@ -52,7 +52,7 @@ def main(folder: str) -> list[list[str]]:
 def looks(home: str, projects: dict[str, config.Project], fleet: dict[str, list[sessions.Session]], at: float) -> None:
     for id, project in projects.items():
         answer = scm.look(home, project, fleet[id], hubbing.clock(at))
-        fleet[id] = [{**one, "pr": answer.get(one["id"])} for one in fleet[id]]
+        fleet[id] = [{**one, "pr": answer.get(one["id"]) or one["pr"]} for one in fleet[id]]
 
 
 if __name__ == "__main__":

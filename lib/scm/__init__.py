@@ -20,6 +20,7 @@ from lib.errors import AoError
 
 Session = Mapping[str, Any]
 Pull = dict[str, Any]
+UNASKED: Pull = {}  # in place of a pull request: it was not asked about now, and what is recorded of it holds
 
 
 class Blocked(AoError):
@@ -54,7 +55,7 @@ class Comment(NamedTuple):
 class Scm(Protocol):
     # The pull requests of these sessions (one project, so one repository), batched. None is a definite "no pull
     # request"; a session that is missing from the answer is unknown. Raises Unknown when nothing can be said. A forge
-    # that may not be asked all the time answers with what is recorded, but not when the answer must be `fresh`.
+    # that may not be asked all the time answers UNASKED for those who can wait, but not when it must be `fresh`.
     def look(
         self, home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
     ) -> dict[str, Pull | None]: ...

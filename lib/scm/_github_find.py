@@ -22,7 +22,8 @@ def is_possible(session: Session) -> bool:
 
 def head(session: Session) -> str:
     """The commit that the session's worktree is at, as it is now: the record learns of it with this very look."""
-    found = git.head(session.get("workspace_path") or "")
+    path = session.get("workspace_path")
+    found = git.head(path) if path else None
     return str(found[1] if found and found[1] else session.get("head_sha") or "")
 
 

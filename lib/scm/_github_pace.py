@@ -54,7 +54,8 @@ class Memory:
 
     def _is_due(self, session: Session, part: float) -> bool:
         seen = self._seen.get(session["id"])
-        if seen is None or session.get("pr_unknown_since") or seen.head != head(session):
+        is_done = (session.get("report") or {}).get("is_done")  # which counts once there is known to be none
+        if seen is None or is_done or session.get("pr_unknown_since") or seen.head != head(session):
             return True
         return self._now >= seen.at + (seen.next_at - seen.at) * part
 
@@ -66,11 +67,11 @@ class Memory:
         wait = interval(pull, self._now - moved_at, self.shortest)
         self._seen[session["id"]] = Seen(self._now, self._now + wait, moved_at, mark, at)
 
-    def save(self, sessions: Sequence[Session], is_round: bool, has_failed: bool) -> None:
+    def save(self, sessions: Sequence[Session], is_round: bool, was_too_much: bool) -> None:
         known = {session["id"] for session in sessions} if is_round else set(self._seen)
         kept: dict[str, Any] = {"seen": {id: tuple(seen) for id, seen in self._seen.items() if id in known}}
         kept["round_at"] = self._now if is_round else self._round_at
-        kept["size"] = max(LEAST, self.size // 2) if has_failed else min(MOST, self.size * 2)
+        kept["size"] = max(LEAST, self.size // 2) if was_too_much else min(MOST, self.size * 2)
         cache.save(self._home, self._name, {**kept, "strangers": self.strangers[-200:]})
 
 

@@ -1,11 +1,12 @@
 """GitHub's pull requests, through `gh`: seen in batches, merged by the head that was seen.
 
-A batch that fails is unknown for its sessions alone. Whoever is not due yet is answered with what is recorded.
+A batch that fails is unknown for its sessions alone, and about whoever is not due yet nobody is asked.
 """
 
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown, reason
 from lib.scm import (
+    UNASKED,
     Blocked,
     Comment,
     Failure,
@@ -39,11 +41,11 @@ def look(
     repo, memory = gh.repository(project), _github_pace.Memory(home, project, clock)
     wanted = list(sessions) if fresh else memory.due(sessions, gh.pause(home, repo.host))
     turn = {session["id"] for session in wanted}
-    resting = [one for one in sessions if one["id"] not in turn and not one.get("pr_unknown_since")]
-    answer: dict[str, Pull | None] = {session["id"]: session.get("pr") for session in resting}
+    resting = [one["id"] for one in sessions if one["id"] not in turn and not one.get("pr_unknown_since")]
+    answer: dict[str, Pull | None] = dict.fromkeys(resting, UNASKED)
     if not wanted:
         return answer
-    seen = _Look(home, project, repo, memory)
+    seen = _Look(home, project, repo, memory.strangers, memory.size)
     seen.ask([session for session in wanted if session.get("claimed_pr_number") or _github_find.is_possible(session)])
     for session in wanted:
         try:
@@ -51,7 +53,7 @@ def look(
             memory.note(session, found)
         except AoError:
             continue  # one that cannot be looked at is unknown, and the others are not
-    memory.save(sessions, not fresh, bool(seen.errors))
+    memory.save(sessions, not fresh, seen.was_too_much)
     if not fresh and seen.points:
         gh.note_round(home, repo.host, project.id, seen.points)
     if seen.errors and not answer:
@@ -62,12 +64,13 @@ def look(
 class _Look:
     """What one look has been shown."""
 
-    def __init__(self, home: str, project: Project, repo: gh.Repo, memory: _github_pace.Memory) -> None:
-        self._home, self._project, self._repo, self._memory = home, project, repo, memory
+    def __init__(self, home: str, project: Project, repo: gh.Repo, strangers: list[str], size: int) -> None:
+        self._home, self._project, self._repo = home, project, repo
+        self._strangers, self._size = strangers, size  # see Memory
         self._pulls: dict[int, _github_query.Raw] = {}
         self._branches: dict[str, list[_github_query.Raw]] = {}
         self._threads: dict[str, _github_query.Raw] = {}
-        self.points, self.errors = 0, list[str]()
+        self.points, self.errors, self.was_too_much = 0, list[str](), False
 
     def ask(self, sessions: Sequence[Session]) -> None:
         """Ask for everything that is needed to tell the pull requests of these sessions."""
@@ -124,7 +127,7 @@ class _Look:
         if session["branch"] not in self._branches:
             raise Unknown(self.errors[0] if self.errors else f"what is open for '{session['branch']}' is not shown")
         found = self._branches[session["branch"]]
-        mine = _github_find.newest(self._project, session, found, self._memory.strangers)
+        mine = _github_find.newest(self._project, session, found, self._strangers)
         if claimed and (mine is None or mine["state"] != "OPEN"):
             return int(claimed)
         return int(mine["number"]) if mine else None
@@ -133,8 +136,8 @@ class _Look:
         """Ask for these in batches, side by side; one that fails leaves its own unknown."""
         items: list[int | str] = [*numbers, *branches]
         jobs = {}
-        for start in range(0, len(items), self._memory.size):
-            part = items[start : start + self._memory.size]
+        for start in range(0, len(items), self._size):
+            part = items[start : start + self._size]
             words = [one for one in part if isinstance(one, int)], [one for one in part if isinstance(one, str)]
             jobs[start] = functools.partial(_github_query.batch, self._home, self._repo, *words)
         for found in threads.each(jobs, WITHIN, AT_ONCE).values():
@@ -144,6 +147,7 @@ class _Look:
                 self.points += found.points
             else:
                 self.errors.append(reason(found))
+                self.was_too_much |= isinstance(found, gh.NoAnswer)
 
 
 def _may_have_another(session: Session) -> bool:
@@ -247,9 +251,8 @@ def take_over(home: str, project: Project, session: Session, number: int) -> Pul
 def opening(project: Project, session: Session) -> str:
     """The commands by which an agent opens its pull request."""
     named = config.setting(project, "repo")
-    where, base = f"--repo {named} " if named else "", session.get("base_branch")
-    text = '--title "what it does" --body "why, and how it was verified"'
-    branch = session.get("branch")
+    where, text = f"--repo {named} " if named else "", '--title "what it does" --body "why, and how it was verified"'
+    branch, base = (shlex.quote(str(session.get(name))) for name in ("branch", "base_branch"))
     return f"git push -u origin {branch} && gh pr create {where}--head {branch} --base {base} {text}"
 
 
@@ -319,7 +322,7 @@ def _number(home: str, project: Project, session: Session) -> int:
 
 def _seen(home: str, project: Project, *numbers: int) -> _Look:
     """A look at these pull requests alone, now. Raises Unknown when one is not shown."""
-    found = _Look(home, project, gh.repository(project), _github_pace.Memory(home, project, Clock(0.0)))
+    found = _Look(home, project, gh.repository(project), [], _github_pace.MOST)
     found.ask([{"id": "", "claimed_pr_number": number} for number in numbers])
     return found
 
