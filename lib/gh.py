@@ -127,6 +127,14 @@ def graphql(home: str, host: str, query: str, variables: dict[str, Any]) -> tupl
     return body["data"], errors
 
 
+def mutate(home: str, host: str, name: str, key: str, id: str) -> None:
+    """Carry out a mutation of GraphQL whose input is the id of what it changes. Raises Refused or Unknown."""
+    text = f"mutation($id: ID!) {{ {name}(input: {{{key}: $id}}) {{ clientMutationId }} }}"
+    _, errors = graphql(home, host, text, {"id": id})
+    if errors:
+        raise Refused(f"{host} refuses {name}: {_words(errors[0].get('message'))}", 422)
+
+
 def budget(home: str, host: str) -> dict[str, Any]:
     """What is known of a host: `core`, `graphql` {limit remaining reset_at}, `cool_until`, `why`, `rounds`."""
     path = paths.host(home, host)

@@ -12,7 +12,7 @@ import hubbing
 import pytest
 import scripts
 
-from lib import config, events, loop, rounds, sessions
+from lib import config, events, loop, paths, rounds, sessions
 from lib.errors import AoError, Unknown
 from lib.tracker import github as tracker
 
@@ -175,7 +175,11 @@ def test_a_review_is_posted_in_ones_own_name(world):
     pull = world.pull(session, author="ann")
     ok(world, "ao-review", str(pull.number), "--request-changes", "-m", "Smaller.", "--file", "b.txt", "--line", "1")
     assert [(one.author, one.state) for one in pull.reviews] == [(world.hub.me, "changes_requested")]
-    [thread] = pull.threads
+    ok(world, "ao-review", str(pull.number), "--comment", "-m", "Why?")
+    ok(world, "ao-review", str(pull.number), "--comment", "-m", "Why?")
+    assert [one.body for one in pull.reviews if one.state == "commented"] == ["Why?"]
+    ok(world, "ao-review", str(pull.number), "--request-changes", "-m", "Smaller.", "--file", "b.txt", "--line", "1")
+    [thread] = pull.threads  # F23: said once, whoever died before knowing it
     assert (thread.path, thread.line, thread.comments[0].body) == ("b.txt", 1, "Smaller.")
     [id] = answer(world, "ao-pr", str(pull.number))["threads"]  # one that the reviewer began
     ok(world, "ao-review", str(pull.number), "--resolve", id)
@@ -313,6 +317,15 @@ def test_the_doctor_knows_who_gh_is_and_what_is_left(world):
     assert found[f"{github.HOST}/acme/widgets: found"] == "ok"
     assert any("4999 of 5000" in text or "5000 of 5000" in text for text in found)
     assert any(text.startswith("gh version") for text in found)
+
+
+def test_the_doctor_says_that_agents_get_no_token_of_the_environment(world, monkeypatch):
+    """F56: neither do launch files hold one."""
+    monkeypatch.setenv("GH_TOKEN", "gho_secret")
+    assert any(state == "warning" and text.startswith("GH_TOKEN is set") for state, text in findings(world))
+    record = answer(world, "ao-spawn", "--task", "x")[0]
+    with open(paths.launch(world.home, "shop", record["id"])) as file:
+        assert "gho_secret" not in file.read()
 
 
 def test_the_doctor_says_how_to_log_in(world):

@@ -59,21 +59,25 @@ def pull(raw: Raw, owner: str, repo: str, said: Sequence[Comment], merge: Mappin
 
 
 def checks(nodes: Iterable[Raw]) -> list[dict[str, Any]]:
-    """The newest run of each check by name; runs of one name in several workflows are told apart by these."""
-    newest: dict[tuple[str, str], Raw] = {}
+    """The newest run of each check, by name."""
+    return [_check(node, name) for name, node in newest(nodes).items()]
+
+
+def newest(nodes: Iterable[Raw]) -> dict[str, Raw]:
+    """The newest run of each check by its name; checks of one name in several workflows are told apart by these."""
+    found: dict[tuple[str, str], Raw] = {}
     for node in nodes:
-        old = newest.get(key(node))
+        old = found.get(_key(node))
         if old is None or _started(node) >= _started(old):
-            newest[key(node)] = node
-    names = [name for _, name in newest]
-    found = [
-        _check(node, f"{workflow} / {name}" if workflow and names.count(name) > 1 else name)
-        for (workflow, name), node in newest.items()
-    ]
-    return sorted(found, key=lambda check: str(check["name"]))
+            found[_key(node)] = node
+    names = [name for _, name in found]
+    shown = {
+        (f"{flow} / {name}" if flow and names.count(name) > 1 else name): found[flow, name] for flow, name in found
+    }
+    return dict(sorted(shown.items()))
 
 
-def key(node: Raw) -> tuple[str, str]:
+def _key(node: Raw) -> tuple[str, str]:
     """The workflow ("" without one) and the name of a check."""
     run = (node.get("checkSuite") or {}).get("workflowRun") or {}
     return str((run.get("workflow") or {}).get("name") or ""), str(node.get("name") or node.get("context"))
@@ -96,6 +100,16 @@ def comments(raw: Raw, threads: Mapping[str, Raw]) -> list[Comment]:
         if is_current and review["body"].strip() and not _is_own(raw, review):
             found.append(_comment(review, review["body"]))
     return found
+
+
+def has_said(raw: Raw, threads: Mapping[str, Raw], decision: str, said: Raw) -> bool:
+    """Whether whoever asks has already said this about the current head: a process may have died after it."""
+    notes = [(thread, note) for thread in threads.values() for note in thread["comments"]["nodes"]]
+    if said["file"]:
+        return any(t["path"] == said["file"] and n["viewerDidAuthor"] and n["body"] == said["body"] for t, n in notes)
+    wanted = (decision.upper(), said["body"], raw["headRefOid"], True)
+    reviews = _reviews(raw, "latestOpinionatedReviews") + _reviews(raw, "reviews")
+    return wanted in [(r["state"], r["body"], (r["commit"] or {}).get("oid"), r["viewerDidAuthor"]) for r in reviews]
 
 
 def open_threads(raw: Raw) -> list[str]:

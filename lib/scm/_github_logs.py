@@ -19,14 +19,11 @@ _MARK = re.compile(r"^##\[(group|endgroup|command|debug|section)\]")
 
 
 def failures(home: str, repo: gh.Repo, nodes: Sequence[Mapping[str, Any]]) -> list[Failure]:
-    """What is behind each red check, the newest run of each."""
-    newest = {_github_facts.key(node): node for node in nodes}
-    shown = _github_facts.checks(nodes)
+    """What is behind each red check."""
     found: list[Failure] = []
-    for check in [check for check in shown if check["status"] == "failed"]:
-        node = next(node for key, node in newest.items() if check["name"] in (key[1], " / ".join(key)))
-        job = _JOB.search(check["url"])
-        step, log = "", _own_words(node)
+    newest = _github_facts.newest(nodes)
+    for check in (one for one in _github_facts.checks(nodes) if one["status"] == "failed"):
+        job, step, log = _JOB.search(check["url"]), "", _own_words(newest[check["name"]])
         if job and len(found) < MOST_LOGS:
             step, log = _job(home, repo, job[1], log)
         found.append(Failure(check["name"], check["url"], step, log))

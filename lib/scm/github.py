@@ -106,6 +106,9 @@ class _Look:
             raise Unknown(self.errors[-1])
         return _github_facts.comments(raw, {id: self._threads[id] for id in ids if id in self._threads})
 
+    def has_said(self, number: int, decision: str, said: Mapping[str, Any]) -> bool:
+        return _github_facts.has_said(self._raw(number), self._threads, decision, said)
+
     def thread_of(self, comment: str) -> str:
         for id, raw in self._threads.items():
             if any(comment.partition("@")[0] == one["id"] for one in raw["comments"]["nodes"]):
@@ -269,9 +272,9 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     """Goal-state: close without merging, reopen, or make ready for merging."""
     number, repo = _number(home, project, session), gh.repository(project)
     if word == "ready":
-        id = gh.ask(home, repo.host, repo.path("pulls", number))["node_id"]
-        text = "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { clientMutationId } }"
-        gh.graphql(home, repo.host, text, {"id": id})
+        now_is = gh.ask(home, repo.host, repo.path("pulls", number))
+        if now_is["draft"]:
+            gh.mutate(home, repo.host, "markPullRequestReadyForReview", "pullRequestId", now_is["node_id"])
     else:
         state = {"state": "closed" if word == "close" else "open"}
         gh.ask(home, repo.host, repo.path("pulls", number), "PATCH", state)
@@ -288,24 +291,26 @@ def review(
     now: str,
     said: Mapping[str, Any],
 ) -> Pull:
-    """Post a review in the name that `gh` is logged in as."""
+    """Post a review in the name that `gh` is logged in as; what it said already of this head is not said again."""
     if author:
         raise AoError("a review at GitHub is in the name that gh is logged in as; leave out --as")
-    repo, found = gh.repository(project), pull(home, project, session)
-    fields: dict[str, Any] = {"commit_id": found["head_sha"], "event": EVENTS[decision], "body": said["body"]}
+    repo, number = gh.repository(project), _number(home, project, session)
+    seen = _seen(home, project, number)
+    fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[decision]}
     if said["file"]:
-        note = {"path": said["file"], "body": said["body"], "line": said["line"], "side": "RIGHT"}
-        fields.update(comments=[note], body="")
-    gh.ask(home, repo.host, repo.path("pulls", found["number"], "reviews"), "POST", fields)
-    return pull(home, project, session)
+        fields["comments"] = [{"path": said["file"], "body": said["body"], "line": said["line"], "side": "RIGHT"}]
+    else:
+        fields["body"] = said["body"]
+    if not seen.has_said(number, decision, said):
+        gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
+    return _seen(home, project, number).facts(number)
 
 
 def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
     """Settle the thread that holds a comment, by the comment's id."""
     repo, number = gh.repository(project), _number(home, project, session)
     id = _seen(home, project, number).thread_of(thread)
-    text = "mutation($id: ID!) { resolveReviewThread(input: {threadId: $id}) { clientMutationId } }"
-    gh.graphql(home, repo.host, text, {"id": id})
+    gh.mutate(home, repo.host, "resolveReviewThread", "threadId", id)
     return _seen(home, project, number).facts(number)
 
 
