@@ -5,7 +5,7 @@ READY  := .venv/.ready
 DEV    := .venv/.ready-dev
 SCHEMA := .cache/github-schema-15.26.1.graphql
 
-.PHONY: help setup demo test test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
+.PHONY: help setup demo test test-crash test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV) $(SCHEMA)   ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
+test-crash: $(DEV) $(SCHEMA) ## kill every process at every point and at random moments; takes a quarter of an hour
+	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV) $(SCHEMA) ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
 	@$(PYTHON) tests/sabotage/run.py $(ARGS)
 lint: $(DEV)             ## check style and types

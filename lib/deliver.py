@@ -116,7 +116,6 @@ def _type(line: Line, text: str) -> bool:
     """Paste and press Enter; False without the Enter when a dialog has opened in between, which would take it."""
     with effects.effect("deliver.paste"):
         line.runtime.paste(line.home, line.session["runtime_handle"], text)
-        effects.fault("deliver.paste:inside")
     time.sleep(SETTLE)
     if line.agent.read(line.project, line.screen()).question:
         return False

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lib import paths, status, store
+from lib import faults, paths, status, store
 from lib.clock import Clock
 from lib.errors import AoError
 
@@ -45,6 +45,7 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
                 os.fsync(file.fileno())
         except OSError as error:
             raise AoError(f"cannot write '{path}': {error.strerror}") from error
+        faults.step()
 
 
 def line(event: Mapping[str, Any]) -> str:

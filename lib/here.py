@@ -32,8 +32,10 @@ def session() -> Session | None:
 
 def project(args: argparse.Namespace) -> Project:
     """The project that a command means: its session's where it is run in one's worktree, else as in cli.project."""
-    found = None if args.project or args.config else session()
-    return projects.Settings().project(found) if found else cli.project(args)
+    record = None if args.project or args.config else session()
+    found = projects.Settings().project(record) if record else cli.project(args)
+    projects.check_owner(paths.home(), found)
+    return found
 
 
 def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:

@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, gh, git, launcher, paths, plugins, store
+from lib import ROOT, faults, gh, git, launcher, paths, plugins, render, store
 from lib.agent import Launch
 from lib.config import Project
 from lib.errors import AoError
 
 LONGEST_TEXT = 100_000  # bytes that a command line or a paste can hold; a longer text goes to a file
-_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", "AO_FAULT")) | git.LOCAL_VARIABLES | gh.TOKENS  # no token in a file
+_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", faults.VARIABLE)) | git.LOCAL_VARIABLES | gh.TOKENS  # no token
 
 
 def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> None:
@@ -73,6 +73,15 @@ def ended(home: str, session: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the agent ended, as its launcher left it: {code, at}; None while it runs or when nobody could tell."""
     found = _read(launcher.exit_file(_path(home, session)))
     return found if isinstance(found.get("code"), int) else None
+
+
+def last_screen(home: str, session: Mapping[str, Any]) -> str | None:
+    """What was on the terminal when the agent ended, None when that is not known."""
+    try:
+        with open(launcher.screen_file(_path(home, session)), encoding="utf-8", errors="replace") as file:
+            return render.harmless(file.read())
+    except FileNotFoundError:
+        return None
 
 
 def forget(home: str, session: Mapping[str, Any]) -> None:

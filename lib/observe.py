@@ -18,7 +18,7 @@ from lib import cache, conditions, config, facts, launch, lives, paths, plugins,
 from lib.agent import Reading
 from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Busy, Unknown, reason
+from lib.errors import AoError, Busy, reason
 from lib.runtime import Pane
 from lib.store import set_aside
 
@@ -93,8 +93,7 @@ def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems)
                 found[name] = plugins.load("runtime", name).look(home)
             except Exception as error:
                 found[name] = None
-                if not isinstance(error, Unknown):
-                    problems.append({**_problem(session, error), "session_id": None})
+                problems.append({**_problem(session, error), "session_id": None})
     return found
 
 
@@ -114,10 +113,14 @@ def _look_at_forges(
     found: dict[str, Any] = {}
     answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)
     for key, answer in answers.items():
-        if isinstance(answer, dict):
-            found.update(answer)
-        elif not isinstance(answer, Unknown):
-            problems.append({**_problem(groups[key][0], answer), "session_id": None})
+        unknown = answer if isinstance(answer, BaseException) else None
+        for session in groups[key]:
+            pull = unknown or answer.get(session["id"], False)
+            if isinstance(pull, AoError) and not unknown:
+                problems.append(_problem(session, pull))
+            found[session["id"]] = False if isinstance(pull, BaseException) else pull
+        if unknown:
+            problems.append({**_problem(groups[key][0], unknown), "session_id": None})
     return found
 
 

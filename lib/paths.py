@@ -37,6 +37,14 @@ def name(text: str, what: str = "name") -> str:
     return text
 
 
+def written(home: str) -> list[str]:
+    """Glob patterns of the folders whose files are replaced by others, and where temporary ones may be left."""
+    import glob  # takes long, and ao-status starts with this module
+
+    patterns = ("", "projects", "cache", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
+    return [os.path.join(glob.escape(home), pattern) for pattern in patterns]
+
+
 def sessions(home: str) -> str:
     return os.path.join(home, "sessions")
 

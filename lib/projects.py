@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,6 +56,15 @@ class Settings:
         return found.projects[name]
 
 
+def check_owner(home: str, project: Project, facts: Mapping[str, Any] | None = None) -> None:
+    """AoError when this id means another repository here: their sessions and pull requests would be mixed up."""
+    known = store.read(paths.project(home, project.id)) if facts is None else facts
+    owner = (known or {}).get("path")
+    if owner and owner != project.path and os.path.isdir(owner):
+        why = f"in '{home}' it is the repository '{owner}'"
+        raise AoError(f"cannot use project '{project.id}' for '{project.path}': {why}; give it another id in ao.yaml")
+
+
 def rules(project: Project) -> conditions.Rules:
     return conditions.Rules(config.reactions(project), config.setting(project, "merge"))
 
@@ -77,12 +87,23 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
         trial = copy.deepcopy(facts)
         _fold(trial, members, mine, clock)
         if trial != facts:
-            before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock))
-            known = before.get("problems") or {}
-            new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-            names = {"type": "tick_error", "project_id": project}
-            found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
-            events.append(home, clock, found)
+            store.update(path, functools.partial(_take_in, home, project, members, mine, clock))
+
+
+def _take_in(
+    home: str,
+    project: str,
+    members: list[Mapping[str, Any]],
+    problems: list[dict[str, Any]],
+    clock: Clock,
+    facts: Record,
+) -> None:
+    known = dict(facts.get("problems") or {})
+    _fold(facts, members, problems, clock)
+    new = {key: why for key, why in (facts.get("problems") or {}).items() if known.get(key) != why}
+    names = {"type": "tick_error", "project_id": project}
+    found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+    events.append(home, clock, found)
 
 
 def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
@@ -167,16 +188,17 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
     """Save what a person is about to be told, and say so in the log."""
     from lib import notify
 
+    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
+    found = [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))]
+
     def change(facts: Record) -> None:
         condition = facts["conditions"].get(key)
         if condition:
-            condition.update(
-                intent={"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}, result=None
-            )
+            intent = {"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}
+            condition.update(intent=intent, result=None)
+            events.append(home, clock, found)
 
     store.update(paths.project(home, project.id), change)
-    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
-    events.append(home, clock, [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))])
 
 
 def result(home: str, project: Project, key: str, id: str, error: str, clock: Clock) -> None:
@@ -192,8 +214,11 @@ def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any
     if reaction["message"]:
         return str(reaction["message"])
     if key == "all-complete":
-        merged = sum(one["status"] == "merged" for one in members)
-        return f"all {len(members)} sessions have ended, {merged} of them merged"
+        counts = {word: sum(one["status"] == word for one in members) for word in ("merged", *sorted(status.TERMINAL))}
+        ends = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return (
+            f"all {len(members)} sessions have ended: {ends}" if len(members) > 1 else f"the session has ended: {ends}"
+        )
     if key == "config-error":
         errors = {one["id"]: one["config_error"] for one in members if one.get("config_error")}
         why = "; ".join(dict.fromkeys(errors.values()))

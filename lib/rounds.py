@@ -22,7 +22,13 @@ def look(home: str, only: str | None = None, fresh: bool = False) -> Found:
 
     A `fresh` look asks the forges about everything, also about what they would be asked later.
     """
-    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only, fresh))
+
+    def work(clock: Clock) -> Found:
+        for folder in paths.written(home):
+            store.sweep(folder)
+        return observe.run(home, clock, only, fresh)
+
+    return _alone(home, "tick", loop.look, work)
 
 
 def act(home: str, only: str | None = None) -> Found:

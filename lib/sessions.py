@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lib import events, overview, paths, status, store
+from lib import events, faults, overview, paths, status, store
 from lib.clock import Clock
 from lib.errors import AoError
 
@@ -90,10 +90,8 @@ def create(home: str, record: Session, clock: Clock) -> bool:
     with store.lock(paths.sessions(home)):
         if any(map(os.path.exists, _files(home, record["id"]))):
             return False
-        if not store.reserve(path, record):
-            return False
-    events.append(home, clock, events.between({}, record))
-    return True
+        events.append(home, clock, events.between({}, record))
+        return store.reserve(path, record)
 
 
 def update(home: str, session: Session, change: Callable[[Session], Any], clock: Clock) -> Session:
@@ -136,6 +134,7 @@ def archive(home: str, session: Session) -> None:
     path, target = (place(home, session["project_id"], session["id"]) for place in (paths.session, paths.archived))
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     with store.lock(path):
+        faults.step()
         os.replace(path, target)
 
 

@@ -14,7 +14,22 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, render, sessions, status, store
+from lib import (
+    deliver,
+    effects,
+    events,
+    git,
+    launch,
+    paths,
+    plugins,
+    proc,
+    projects,
+    prompts,
+    render,
+    sessions,
+    status,
+    store,
+)
 from lib.agent import Launch
 from lib.clock import Clock
 from lib.config import Project, setting
@@ -208,6 +223,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
     path, project = paths.project(home, request.project.id), request.project
     taken = _branches(project)
     with store.lock(path):
+        projects.check_owner(home, project)
         taken |= _check_free(home, request)
         for number in itertools.count(_next_number(home, project)):
             if not _name(home, request, record, number, taken):
@@ -218,7 +234,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
                 if sessions.create(home, record, clock):
                     break
             held.close()
-        store.write(path, {**(store.read(path) or {}), "next_number": number + 1})
+        store.write(path, {**(store.read(path) or {}), "path": project.path, "next_number": number + 1})
 
 
 def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:

@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import functools
+import glob
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from lib import faults
 from lib.errors import AoError, Busy, Damaged, Unreadable
 
 if TYPE_CHECKING:
     import yaml
 
+TEMPORARY = ".tmp-"  # how the names of files begin that are about to be renamed
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+POLL = 0.005  # seconds between two tries to get a lock
+_kept = threading.local()  # handles: the lasting locks of this thread
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),
@@ -83,7 +90,20 @@ def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) 
 
 def reserve(path: str, value: dict[str, Any]) -> bool:
     """Create a file that nobody else has created, with its content from the first moment on; False when it exists."""
-    return _save(path, dumps(value).encode("utf-8"), os.link)
+    return create(path, dumps(value).encode("utf-8"), 0o600)
+
+
+def create(path: str, content: bytes, mode: int) -> bool:
+    """Like `reserve`, with any content."""
+    return _save(path, content, os.link, mode)
+
+
+def sweep(folders: str) -> None:
+    """Remove the temporary files of writers that were killed, from the folders that a glob pattern means."""
+    for path in glob.glob(os.path.join(folders, TEMPORARY + "*")):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it for as long as it lives
+            os.unlink(path)
 
 
 def _save(
@@ -93,25 +113,37 @@ def _save(
     folder, temporary = os.path.dirname(path), ""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        handle, temporary = _temporary(folder)
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fchmod(handle, mode)
             if durable:
                 os.fsync(handle)
-        try:
-            place(temporary, path)
-        except FileExistsError:
-            return False
+            faults.step()
+            try:
+                place(temporary, path)
+            except FileExistsError:
+                return False
         if durable:
             _sync(folder)
+        faults.step()
         return True
     except OSError as error:
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _temporary(folder: str) -> tuple[int, str]:
+    """A new file that `sweep` leaves alone while this process lives."""
+    while True:
+        handle, path = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was swept away before it was locked
+            return handle, path
+        os.close(handle)
 
 
 def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,22 +162,41 @@ def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[st
 
 
 @contextlib.contextmanager
-def lock(path: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the sidecar lock of `path`. Raises Busy when another process holds it for longer than `patience` seconds."""
-    import filelock
+def lock(path: str, patience: float = PATIENCE, lasts: bool = False) -> Iterator[None]:
+    """Hold the sidecar lock of `path`. Raises Busy when another process holds it for longer than `patience` seconds.
 
+    One that `lasts` is held on, when this process is killed, by what it has started (`proc.run` with `changes`).
+    """
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        held = filelock.FileLock(path + ".lock", mode=0o600, thread_local=False)
-        held.acquire(timeout=patience, poll_interval=0.005)
-    except filelock.Timeout as error:
-        raise Busy(f"cannot lock '{path}': another process holds it") from error
+        handle = os.open(path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise AoError(f"cannot lock '{path}': {error.strerror}") from error
     try:
+        _acquire(handle, path, time.monotonic() + patience)
+        if lasts:
+            _kept.handles = [*lasting(), handle]
         yield
     finally:
-        held.release()
+        _kept.handles = [one for one in lasting() if one != handle]
+        os.close(handle)
+
+
+def lasting() -> list[int]:
+    """The descriptors of the locks that this thread holds and that last."""
+    return list(getattr(_kept, "handles", ()))
+
+
+def _acquire(handle: int, path: str, end: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                raise Busy(f"cannot lock '{path}': another process holds it") from error
+        except OSError as error:
+            raise AoError(f"cannot lock '{path}': {error.strerror}") from error
+        time.sleep(POLL)
 
 
 def is_held(path: str) -> bool:

@@ -146,7 +146,7 @@ class Machine:
     # --- locks ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, path: str, patience: float = 20.0) -> Iterator[None]:
+    def lock(self, path: str, patience: float = 20.0, lasts: bool = False) -> Iterator[None]:
         """In place of store.lock: the kernel's, so that a dead process holds none."""
         self.point("lock")
         if path in self.held and not (patience and self._wait(lambda: path not in self.held, patience)):

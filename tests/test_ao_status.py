@@ -103,7 +103,7 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     for words in (
         "shop-1 is needs_input: ",
         "it asks: Which\ufffd[2J port?",
-        "waits for: a person",
+        "waits for: a configuration that can be read",
         "it closes when: ",
     ):
         assert words in text
@@ -244,3 +244,27 @@ def test_ids_and_statuses_stay_whole_on_a_narrow_terminal():
     row = ["shop-orchestrator-1", "changes_requested", "waiting_input", "#104", "2h", "words " * 20]
     lines = render.table([row], ["session", "status", "activity", "pr", "age", "about"], room=80).splitlines()
     assert len(lines[1]) <= 80 and lines[1].startswith("shop-orchestrator-1  changes_requested  waiting_input  #104")
+
+
+def test_what_ended_by_itself_is_shown_until_a_person_has_settled_it(home):
+    put(home, "shop-1", runtime_state="exited", activity="exited", ended_at=clock.Clock(NOW).iso)
+    put(home, "shop-2", outcome="errored")
+    put(home, "shop-3", outcome="errored", pruned_at=clock.Clock(NOW).iso)
+    put(home, "shop-4", outcome="killed")
+    assert listed() == ["shop-1", "shop-2"]
+
+
+def test_a_pause_is_said_before_anything_else(home):
+    put(home, "shop-1")
+    store.write(paths.loop(home), {"paused_at": clock.Clock(NOW).iso, "look": {}})
+    done = scripts.call("ao-status")
+    assert done.code == 0 and "the fleet is paused" in done.out + done.err
+    store.write(paths.loop(home), {"paused_at": None, "look": {}})
+    done = scripts.call("ao-status")
+    assert "paused" not in done.out + done.err
+
+
+def test_why_says_that_nothing_is_done_while_the_fleet_is_paused(home):
+    put(home, "shop-1", pr=OPEN)
+    store.write(paths.loop(home), {"paused_at": clock.Clock(NOW).iso, "look": {}})
+    assert "  the fleet is paused since " in scripts.call("ao-status", "--why", "shop-1").out

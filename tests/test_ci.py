@@ -186,6 +186,19 @@ def test_a_run_that_was_killed_is_run_again_and_its_checkout_removed(tmp_path):
     assert _leftovers(world) == ([], 2)
 
 
+@pytest.mark.parametrize("point", ["ci.run:inside" + number for number in ("", "9", "17", "18", "19")])
+def test_a_run_that_was_killed_anywhere_is_wanted_again_or_has_left_no_checkout(tmp_path, point, monkeypatch):
+    world, session = _started(tmp_path, "true", "true")
+    look(world, session)
+    monkeypatch.setenv("AO_FAULT", point)
+    process = _script(world, session)
+    assert process.wait() in (-signal.SIGKILL, 0)
+    _until(lambda: not store.is_held(os.path.join(world.home, "locks", "effect", "shop", "ci-1")))
+    if local.ci_wanted(look(world, session), world.project):
+        assert _run(world, session) == ["passed", "passed"]
+    assert _leftovers(world) == ([], 2)
+
+
 def test_a_run_that_is_asked_to_end_takes_its_check_and_its_checkout_with_it(tmp_path):
     pid = tmp_path / "pid"
     world, session = _started(tmp_path, f"echo $$ > {pid}; exec sleep 60")

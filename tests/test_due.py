@@ -96,7 +96,7 @@ def test_reviewers_have_the_next_move_after_a_push():
     record = opened("changes-requested", pr=pull(threads=["t1"]))
     deliver(record, "changes-requested")
     push(record, 2, checks=(), threads=["t1"])
-    assert step(record, "changes-requested") == due.Wait("reviewer")
+    assert step(record, "changes-requested") == due.Wait("a reviewer")
 
 
 # --- retries --------------------------------------------------------------------------------------------------------

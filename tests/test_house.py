@@ -20,8 +20,8 @@ from lib.errors import AoError
 
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
-    *("errors", "clock", "proc", "threads", "paths", "store", "cache", "plugins", "kinds", "config", "git"),
-    *("render", "gh", "cli", "launcher"),
+    *("errors", "clock", "faults", "paths", "store", "keeper", "proc", "threads", "cache", "plugins", "kinds"),
+    *("config", "git", "render", "gh", "cli", "launcher"),
     *("ready", "status", "overview", "conditions", "due", "why", "events", "sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here"),
@@ -32,6 +32,7 @@ TARGETS = [
     "setup",
     "demo",
     "test",
+    "test-crash",
     "test-sabotage",
     "lint",
     "bench",

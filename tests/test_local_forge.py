@@ -382,7 +382,9 @@ def test_what_cannot_be_read_is_unknown_and_hides_nobody_else(tmp_path):
     sessions[0]["claimed_pr_number"] = 1
     with open(os.path.join(world.home, "forge", "shop", "prs", "1.yaml"), "a") as file:
         file.write("{")
-    assert list(look(world, *sessions)) == ["shop-2"]
+    seen = look(world, *sessions)
+    assert [isinstance(seen[session["id"]], AoError) for session in sessions] == [True, False, True]
+    assert "prs/1.yaml" in str(seen["shop-1"])
     os.rename(world.repo, world.repo + "-away")
     with pytest.raises(Unknown):
         look(world, *sessions)

@@ -106,7 +106,8 @@ def test_a_look_that_fails_declares_nobody_dead(home, monkeypatch):
 
     monkeypatch.setattr(tmux, "look", fails)
     for seconds in (1, 5, 10):
-        assert look(home, seconds) == []
+        assert [problem["message"] for problem in look(home, seconds)] == ["tmux did not end within 5 s"]
+    assert len(logged_events(home, "tick_error")) == 1, "and the reason is said once"
     found = find(home)
     assert (found["runtime_state"], found["status"]) == ("alive", "working")
     assert found["runtime_unknown_since"] == clock(1).iso
@@ -348,3 +349,16 @@ def shows(home: str, activity: str) -> None:
         patch.setattr(command, "read", lambda project, screen: command.Reading(activity))
         os.unlink(paths.cache(home, "looks"))
         look(home, 2)
+
+
+def test_what_cannot_be_seen_of_one_pull_request_is_told_and_costs_the_others_nothing(home, monkeypatch):
+    configure(home)
+    seen = pull()
+    for id in ("shop-1", "shop-2", "shop-3"):
+        record(home, id)
+    answer = {"shop-1": Unknown("the forge does not tell"), "shop-2": seen}
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock: answer)
+    problems = look(home)
+    assert [(one["session_id"], one["message"]) for one in problems] == [("shop-1", "the forge does not tell")]
+    assert find(home, "shop-2")["pr"]["number"] == 7
+    assert all(find(home, id)["pr_unknown_since"] for id in ("shop-1", "shop-3"))

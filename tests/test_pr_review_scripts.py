@@ -37,6 +37,14 @@ def _json(ran):
     return json.loads(ran.out)
 
 
+def test_a_review_that_is_written_again_after_a_crash_is_one_review(world, session):
+    """F23"""
+    pull(world, session)
+    words = ("ao-review", "1", "--request-changes", "-m", "Round up.", "--as", "Ada")
+    assert [_json(run(*words, "--json"))["threads"] for _ in range(2)] == [["pr1-1"], ["pr1-1"]]
+    assert _json(run(*words[:4], "And test it.", *words[5:], "--json"))["threads"] == ["pr1-1", "pr1-2"]
+
+
 def test_issues_from_new_to_closed(world):
     assert run("ao-issue", "list", "--json").out == "[]\n"
     assert run("ao-issue", "new", "Round up", "-b", "Half a cent.", "--label", "bug").out.startswith("#1 /")

@@ -523,7 +523,7 @@ def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_wor
     for seconds in (5, 900):
         evaluate_projects(home, seconds)
         assert act(home, seconds) == []
-    assert len(told(home)) == 1 and "all 2 sessions have ended, 2 of them merged" in told(home)[0]
+    assert len(told(home)) == 1 and "all 2 sessions have ended: 2 merged" in told(home)[0]
     assert [line.split()[:2] for line in shown[-1].splitlines()[1:]] == [["shop-1", "merged"], ["shop-2", "merged"]]
     notification = logged_events(home, "ui_notification")[0]["notification"]
     assert notification["reaction_key"] == "all-complete"
@@ -718,7 +718,7 @@ def test_a_slow_effect_keeps_nobody_else_waiting_and_goes_on(home, monkeypatch):
 
 def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     slow = tmp_path / "git"
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 600\n")
     slow.chmod(0o755)
     configure(home)
     for id in ("shop-1", "shop-2"):
@@ -728,7 +728,7 @@ def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "bin", "ao-react")], env=env)
     until((tmp_path / "begun").exists)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert not store.is_held(paths.lock(home, "effect", "shop", "shop-1"))
 
 

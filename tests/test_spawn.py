@@ -214,7 +214,7 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
     assert world.traces() == before
     assert locks_held(world) == []
@@ -242,6 +242,14 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
         assert {**world.traces(), "records": []} == before
         world.look(2)
         assert world.spawn()["branch"] == "feat/work"
+
+
+def test_a_spawn_that_was_killed_does_not_stand_in_the_way_of_the_next_one(world):
+    """F38: without a tick in between."""
+    world.issue(1, "Fix it")
+    process(world, "1", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
+    assert world.spawn("1")["branch"] == "fix/1-fix-it"
+    assert [one["status"] for one in world.records()] == ["errored", "spawning"]
 
 
 def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
@@ -481,3 +489,55 @@ def test_an_exact_id_wins_over_a_longer_one(world):
     assert world.record("shop-1")["id"] == "shop-1"
     with pytest.raises(sessions.AoError, match="can mean several"):
         world.record("shop-")
+
+
+def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
+    """Python does not know its own path then, and git, tmux and the agent's terminal are started through it."""
+    living.configure(world, ["/bin/cat"])
+    argv = ["env", "-i", f"AO_HOME={world.home}", os.path.join(scripts.BIN, "ao"), "spawn", "--task", "x"]
+    done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
+
+
+# --- what is refused, and what is said -------------------------------------------------------------------------------
+
+
+def test_an_empty_issue_id_starts_nothing(world):
+    done = world.call("ao-spawn", "")
+    assert (done.code, world.records()) == (2, []) and "the id of an issue is empty" in done.err
+
+
+def test_a_closed_issue_is_worked_on_only_when_that_is_meant(world):
+    world.issue(12, "Do it")
+    world.ok("ao-issue", "close", "12")
+    done = world.call("ao-spawn", "12")
+    assert (done.code, world.records()) == (1, []) and "issue 12 is closed" in done.err and "--force" in done.err
+    assert world.ok("ao-spawn", "12", "--force").code == 0
+
+
+def test_a_spawn_says_that_nothing_will_be_done_while_the_fleet_is_paused(world):
+    world.ok("ao-stop")
+    assert "ao-stop --resume" in world.ok("ao-spawn", "--task", "x").err
+
+
+def test_a_spawn_from_within_a_worktree_uses_the_configuration_of_its_session(world):
+    """Its worktree may hold a copy of ao.yaml, which would name the worktree as the repository."""
+    inside = world.spawn()["workspace_path"]
+    shutil.copy(os.path.join(world.folder, "ao.yaml"), inside)
+    done = world.ok("ao-spawn", "--task", "more", "--json", cwd=inside)
+    [second] = json.loads(done.out)
+    assert world.record(second["id"])["config_path"] == os.path.join(world.folder, "ao.yaml")
+
+
+def test_a_project_id_means_one_repository_only(world, tmp_path):
+    """Two repositories of one name would mix up their sessions and pull requests."""
+    world.spawn()
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = living.make(world.home, other)
+    done = elsewhere.call("ao-spawn", "--task", "x")
+    assert done.code == 1 and "give it another id in ao.yaml" in done.err and world.repo in done.err
+    assert len(world.records()) == 1
+    shutil.rmtree(world.repo)  # it has moved, perhaps to there
+    assert elsewhere.call("ao-spawn", "--task", "x").code == 0

@@ -201,7 +201,7 @@ def test_a_damaged_loop_file_does_not_stop_the_other_checks(repo, capsys):
     with open(os.path.join(os.environ["AO_HOME"], "loop.yaml"), "w") as file:
         file.write("look: {wa")
     found = findings(capsys)
-    assert bad(found) == ["loop"] and "files" in found
+    assert bad(found) == ["files", "loop"]
 
 
 def test_terminals_and_worktrees_that_no_record_owns_are_listed(home, repo, monkeypatch, capsys):
@@ -285,3 +285,21 @@ def test_path_and_plugins_answer_in_both_forms(repo, capsys):
     assert capsys.readouterr().out == f"{repo}/ao.yaml\n"
     shown.main(["plugins", "--json"])
     assert json.loads(capsys.readouterr().out)["notifier"] == ["stdout"]
+
+
+def test_the_doctor_tells_of_a_pause_and_of_torn_lines_of_the_log(repo, capsys):
+    home = os.environ["AO_HOME"]
+    store.write(paths.loop(home), {"paused_at": "2026-01-01T00:00:00.000Z"})
+    os.makedirs(os.path.join(home, "events"), exist_ok=True)
+    with open(os.path.join(home, "events", "2026-01-01.yaml"), "w") as file:
+        file.write('{"id": "e-1", "at": "2026')
+    os.makedirs(os.path.join(home, "forge", "shop", "prs"))
+    with open(os.path.join(home, "forge", "shop", "prs", "1.yaml"), "w") as file:
+        file.write("a: [")
+    start.main([])
+    doctor.main(["--json"])
+    found = json.loads(capsys.readouterr().out.partition("\n")[2])
+    said = " ".join(f"{one['text']}: {one['remedy']}." for one in found if one["state"] != "ok")
+    assert "the fleet is paused since 2026-01-01T00:00:00Z" in said and "merged: ao-stop --resume." in said
+    assert f"1 lines of '{home}/events/2026-01-01.yaml' are damaged" in said
+    assert f"cannot read '{home}/forge/shop/prs/1.yaml'" in said and "mend it by hand" in said

@@ -219,6 +219,22 @@ def test_a_change_that_fails_writes_nothing(path):
     assert not store.is_held(path)
 
 
+def test_what_a_killed_writer_left_is_swept_away_and_what_a_living_one_has_is_not(path):
+    """F44"""
+    code = "os.replace = lambda *names: (print('written', flush=True), time.sleep(60))\nstore.write(path, {'a': 1})"
+    writer, dead = script(code, path), script(code, path)
+    assert [one.stdout.readline() for one in (writer, dead)] == ["written\n"] * 2
+    dead.kill()
+    dead.wait(10)
+    assert len(os.listdir(os.path.dirname(path))) == 2
+    store.sweep(os.path.dirname(path))
+    assert len(os.listdir(os.path.dirname(path))) == 1
+    writer.kill()
+    writer.wait(10)
+    store.sweep(os.path.dirname(path))
+    assert os.listdir(os.path.dirname(path)) == []
+
+
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 

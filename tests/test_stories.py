@@ -261,9 +261,7 @@ def test_a_conflict_reaches_the_agent_word_for_word(played: Played) -> None:
 def test_a_person_is_told_once_that_all_is_complete(played: Played) -> None:
     """F19: with a summary, and without any alarm about agents that have done their work."""
     told = [event["notification"] for event in played.events if event["type"] == "ui_notification"]
-    assert [(one["priority"], one["message"]) for one in told] == [
-        ("info", "all 4 sessions have ended, 4 of them merged")
-    ]
+    assert [(one["priority"], one["message"]) for one in told] == [("info", "all 4 sessions have ended: 4 merged")]
     summary = [line.split()[:2] for line in played.output.splitlines() if line.startswith("shop-") and "#" in line]
     assert summary == [[f"shop-{issue}", "merged"] for issue in worlds.ISSUES]
 

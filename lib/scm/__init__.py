@@ -54,11 +54,11 @@ class Comment(NamedTuple):
 
 class Scm(Protocol):
     # The pull requests of these sessions (one project, so one repository), batched. None is a definite "no pull
-    # request"; a session that is missing from the answer is unknown. Raises Unknown when nothing can be said. A forge
-    # that may not be asked all the time answers UNASKED for those who can wait, but not when it must be `fresh`.
+    # request"; an error, or no answer for a session, is unknown. Raises Unknown when nothing can be said. A forge that
+    # may not be asked all the time answers UNASKED for those who can wait, but not when it must be `fresh`.
     def look(
         self, home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
-    ) -> dict[str, Pull | None]: ...
+    ) -> dict[str, Pull | AoError | None]: ...
 
     # What is behind the red checks of the session's pull request.
     def failures(self, home: str, project: Project, session: Session) -> list[Failure]: ...
@@ -85,8 +85,8 @@ class Scm(Protocol):
     # The session's pull request as it was last seen. AoError when there is none.
     def pull(self, home: str, project: Project, session: Session) -> Pull: ...
 
-    # The project's pull requests, newest first; with `ended` merged and closed ones too.
-    def pulls(self, home: str, project: Project, ended: bool) -> list[Pull]: ...
+    # The project's pull requests, newest first, with `ended` merged and closed ones too; and what could not be read.
+    def pulls(self, home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]: ...
 
     # Goal-state: `close` without merging, `reopen`, or `ready` when it is a draft no longer.
     def set_state(self, home: str, project: Project, session: Session, word: str, now: str) -> Pull: ...

@@ -42,7 +42,7 @@ def land(repository: str, base_branch: str, commit: str, base: str) -> None:
     """
     checkout = git.checkouts(repository).get(base_branch)
     if checkout is None:
-        git.out(repository, "update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base)
+        git.out(repository, "update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base, limit="git-write")
         return
     args = ("-c", "merge.verifySignatures=false", "merge", "--ff-only", "--quiet", "--no-autostash", commit)
     result = git.run(checkout, *args, limit="git-write")

@@ -23,9 +23,12 @@ def add(record: _pulls.Record, decision: str, author: str, session: str, at: str
     if decision != "commented":
         refuse_author(record, author, session, "reviews")
     reviews = record["reviews"]
-    id = f"pr{record['number']}-{len(reviews) + 1}"
-    entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
-    reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
+    entry = {"author": author, "session": session, "decision": decision, "head_sha": record["head_sha"]}
+    entry |= {"resolved": False, **said}
+    newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == author), {})
+    if all(newest.get(key) == value for key, value in entry.items()):
+        return  # who was killed after it was saved, and writes it again, says nothing new
+    reviews.append({"id": f"pr{record['number']}-{len(reviews) + 1}", "at": at, **entry})
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:
@@ -60,12 +63,16 @@ def verdict(record: _pulls.Record, required: bool) -> str:
 
 
 def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
-    """What waits for an answer: unresolved comments, and requests for changes that are their reviewer's newest word."""
-    newest = {e["author"]: e["id"] for e in record["reviews"] if e["decision"] != "commented"}
+    """What waits for an answer: unresolved comments, and requests for changes whose reviewer has not approved since."""
+    reviews = record["reviews"]
+    approved = {entry["author"]: place for place, entry in enumerate(reviews) if entry["decision"] == "approved"}
     return [
         entry
-        for entry in record["reviews"]
-        if not entry.get("resolved") and not _is_own(record, entry) and _waits(entry, newest)
+        for place, entry in enumerate(reviews)
+        if not entry.get("resolved")
+        and not _is_own(record, entry)
+        and (entry["decision"] == "commented" or place > approved.get(entry["author"], -1))
+        and entry["decision"] != "approved"
     ]
 
 
@@ -79,11 +86,6 @@ def comments(record: _pulls.Record, url: str) -> list[Comment]:
 
 def is_bot(author: str) -> bool:
     return author.endswith("[bot]")
-
-
-def _waits(entry: Mapping[str, Any], newest: Mapping[str, str]) -> bool:
-    is_newest = newest.get(entry["author"]) == entry["id"]
-    return bool(entry["decision"] == "commented" or (entry["decision"] == "changes_requested" and is_newest))
 
 
 def _is_own(record: _pulls.Record, entry: Mapping[str, Any]) -> bool:

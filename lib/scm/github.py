@@ -36,13 +36,13 @@ EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commen
 
 def look(
     home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
-) -> dict[str, Pull | None]:
-    """The pull requests of these sessions as they are now; a session that is missing is unknown."""
+) -> dict[str, Pull | AoError | None]:
+    """The pull requests of these sessions as they are now; an error where that is unknown."""
     repo, memory = gh.repository(project), _github_pace.Memory(home, project, clock)
     wanted = list(sessions) if fresh else memory.due(sessions, gh.pause(home, repo.host))
     turn = {session["id"] for session in wanted}
     resting = [one["id"] for one in sessions if one["id"] not in turn and not one.get("pr_unknown_since")]
-    answer: dict[str, Pull | None] = dict.fromkeys(resting, UNASKED)
+    answer: dict[str, Pull | AoError | None] = dict.fromkeys(resting, UNASKED)
     if not wanted:
         return answer
     seen = _Look(home, project, repo, memory.strangers, memory.size)
@@ -51,12 +51,12 @@ def look(
         try:
             found = answer[session["id"]] = seen.pull_of(session)
             memory.note(session, found)
-        except AoError:
-            continue  # one that cannot be looked at is unknown, and the others are not
+        except AoError as error:  # of this one alone nothing is known
+            answer[session["id"]] = error
     memory.save(sessions, not fresh, seen.was_too_much)
     if not fresh and seen.points:
         gh.note_round(home, repo.host, project.id, seen.points)
-    if seen.errors and not answer:
+    if seen.errors and all(isinstance(found, AoError) for found in answer.values()):
         raise Unknown(seen.errors[0])
     return answer
 
@@ -259,13 +259,13 @@ def opening(project: Project, session: Session) -> str:
     return f"git push -u origin {branch} && gh pr create {where}--head {branch} --base {base} {text}"
 
 
-def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
+def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
     """The repository's pull requests, newest first; with `ended` merged and closed ones too."""
     repo = gh.repository(project)
     path = repo.path("pulls") + f"?per_page=100&state={'all' if ended else 'open'}"
     numbers = [one["number"] for one in gh.ask(home, repo.host, path)]
     seen = _seen(home, project, *numbers)
-    return [seen.facts(number) for number in numbers]
+    return [seen.facts(number) for number in numbers], []
 
 
 def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:

@@ -21,21 +21,21 @@ from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _f
 
 def look(
     home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
-) -> dict[str, Pull | None]:
-    """The pull requests of these sessions as they are now; a session that is missing is unknown."""
+) -> dict[str, Pull | AoError | None]:
+    """The pull requests of these sessions as they are now; an error where that is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
     except AoError as error:
         raise Unknown(str(error)) from error
-    answer: dict[str, Pull | None] = {}
+    answer: dict[str, Pull | AoError | None] = {}
     for session in sessions:
         try:
             record = _pulls.find(project, shelf, session)
             if record:
                 record = _follow.follow(home, project, record, session, tips, clock.iso)
             answer[session["id"]] = facts(home, project, record) if record else None
-        except AoError:
-            continue  # one that cannot be looked at is unknown, and the others are not
+        except AoError as error:
+            answer[session["id"]] = error  # one that cannot be looked at is unknown, and the others are not
     return answer
 
 
@@ -125,7 +125,7 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
         raise Moved(f"cannot merge pull request '{record['number']}': '{record['base_branch']}' has moved on")
     commit = _merging.build(home, project, {**record, "head_sha": seen["head_sha"]}, base, method)
     with git.changing(home, project.path):  # a commit that nothing points to could be collected before it is merged
-        git.out(project.path, "update-ref", _kept(project, record["number"]), commit)
+        git.out(project.path, "update-ref", _kept(project, record["number"]), commit, limit="git-write")
     _pulls.change(home, project.id, record["number"], lambda fields: fields.update(planned=commit))
     plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": seen["head_sha"]}
     return {**plan, "branch": record["branch"], "base_branch": record["base_branch"], "method": method}
@@ -165,7 +165,7 @@ def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> 
     with git.changing(home, project.path):
         is_free = branch not in git.checkouts(project.path)
         if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
+            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha, limit="git-write")
         return git.commit(project.path, git.HEADS + branch) is None
 
 
@@ -200,12 +200,11 @@ def open_pull(
     return facts(home, project, record), is_new
 
 
-def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
-    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
+def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
+    """The project's pull requests, newest first, and why others cannot be read; with `ended` merged and closed too."""
     shelf = _pulls.everything(home, project.id)
-    for error in shelf.damaged.values():
-        raise AoError(error)
-    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
+    wanted = [record for record in shelf.records if ended or record["state"] == "open"]
+    return [facts(home, project, record) for record in wanted], list(shelf.damaged.values())
 
 
 def pull(home: str, project: Project, session: Session) -> Pull:
@@ -324,6 +323,6 @@ def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
     with git.changing(home, project.path):
         if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
             ref = f"{git.MERGED}{project.id}-{number}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"])
-        git.run(project.path, "update-ref", "-d", _kept(project, number))
+            git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
+        git.run(project.path, "update-ref", "-d", _kept(project, number), limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])
