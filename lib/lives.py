@@ -96,8 +96,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
     spawn.claimable(home, project, number, session["id"])
     with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
-        _take_over(home, project, record, clock)
-        return merge.look_again(home, project, record, clock)
+        return merge.look_again(home, project, _take_over(home, project, record, clock), clock)
 
 
 def lost(home: str) -> list[Session]:
@@ -261,7 +260,7 @@ def _save_work(home: str, project: Project, record: Session, path: str) -> str |
     return ref
 
 
-def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
+def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Session:
     """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
     number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
     pull = spawn.claimable(home, project, number, record["id"])
@@ -274,7 +273,7 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> No
     with effects.effect("claim.pull"):
         plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
     told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
-    sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
+    return sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
 
 
 def _check_restorable(session: Session) -> None:
