@@ -38,7 +38,7 @@ status: $(READY)         ## the table of sessions
 doctor: $(READY)         ## check what ao needs and say how to mend it
 	@bin/ao-doctor
 install: $(READY)        ## link the commands into PREFIX/bin (~/.local/bin)
-	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin"
+	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin" && case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "that is not on your PATH; put it there: export PATH=\"$(PREFIX)/bin:\$$PATH\"" >&2 ;; esac
 install-cron: $(READY)   ## let cron run the loop
 	@sh config/install-cron.sh
 clean:                   ## remove what make made: .venv and caches

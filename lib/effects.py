@@ -8,11 +8,13 @@ free asks the world whether the effect happened. While the lock is held, the eff
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lib import faults, paths, store
+from lib import cli, faults, paths, store
 
 EFFECTS = {
     "spawn.record": "reserve the id by creating the session's record",
@@ -36,7 +38,7 @@ EFFECTS = {
     "prune.worktree": "remove a worktree and its branch",
     "archive.record": "move a record to the archive",
 }
-_held: list[str] = []  # the effect locks that this process holds
+_held: dict[str, int] = {}  # the effect locks that this process holds, and the thread that took each
 
 
 @contextlib.contextmanager
@@ -44,11 +46,11 @@ def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterat
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
     with store.lock(path, patience, lasts=True):
-        _held.append(path)
+        _held[path] = threading.get_ident()
         try:
             yield
         finally:
-            _held.remove(path)
+            del _held[path]
 
 
 def finish() -> None:
@@ -69,6 +71,8 @@ def effect(name: str) -> Iterator[None]:
         raise KeyError(name)
     with faults.around(name):
         yield
+        on = [os.path.basename(path) for path, thread in list(_held.items()) if thread == threading.get_ident()]
+        cli.log("info", " ".join([name, *on]) + f": {EFFECTS[name]}")
 
 
 def _lock_path(home: str, session: Mapping[str, Any]) -> str:

@@ -34,12 +34,13 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
         newest = [os.path.basename(path) for path in files(home)[-1:]]
         path = os.path.join(folder, max([clock.iso[:10] + ".yaml", *newest]))  # ids grow from file to file
         first = last_id(home) + 1
-        lines = [line({"id": first + place, "at": clock.iso, **event}) for place, event in enumerate(events)]
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
                 size = file.seek(0, os.SEEK_END)
                 torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                lost = [{"type": "log_damaged", "message": f"the end of '{path}' was lost"}] * torn
+                lines = [line({"id": first + n, "at": clock.iso, **event}) for n, event in enumerate(lost + events)]
                 file.write(("\n" * torn + "".join(lines)).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
-from lib import paths, proc, store
+from lib import proc, store
 from lib.errors import AoError
 
 REPOSITORY_PATIENCE = 300.0  # seconds; 20 spawns at once wait for each other's `git worktree add`
@@ -83,9 +82,8 @@ def commit(folder: str, name: str) -> str | None:
 
 @contextlib.contextmanager
 def changing(home: str, folder: str) -> Iterator[None]:
-    """Hold the lock of the repository that `folder` belongs to. The only lock that may be held over git calls."""
-    key = hashlib.sha256(common_dir(folder).encode()).hexdigest()[:16]
-    with store.lock(paths.lock(home, "repo", key), REPOSITORY_PATIENCE, lasts=True):
+    """Hold the lock of the repository that `folder` belongs to, the same for whatever AO_HOME works in it."""
+    with store.lock(os.path.join(common_dir(folder), "ao"), REPOSITORY_PATIENCE, lasts=True):
         yield
 
 

@@ -8,6 +8,7 @@ What is refused is refused on the newest record under the effect lock: a person 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,7 +51,7 @@ def kill(home: str, session: Session, clock: Clock) -> Session:
 
 def clean_up(home: str, project: Project, session: Session, prune_too: bool, clock: Clock) -> Session:
     """End the agent of a merged session, as `lifecycle.on_merge` wants it."""
-    with _doing(home, session, "cleanup", clock, prune=prune_too) as record:
+    with _doing(home, session, "cleanup", clock, _check_over, prune=prune_too) as record:
         return _end(home, record, clock, project)[0]
 
 
@@ -100,10 +101,23 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
 
 
 def lost(home: str) -> list[Session]:
-    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code."""
-    records = sessions.everything(home).records
-    gone = [one for one in records if one["runtime_state"] == "gone"]
-    return [one for one in gone if not one["outcome"] and not status.is_merged(one)]
+    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code.
+
+    Nobody needs to have looked since: where not one terminal is left, none that ran then does.
+    """
+
+    @functools.cache
+    def is_empty(runtime: str) -> bool:
+        try:
+            return not plugins.load("runtime", runtime).look(home)
+        except Unknown:
+            return False
+
+    def is_gone(one: Session) -> bool:
+        was_alive = one["runtime_state"] == "alive" and launch.ended(home, one) is None
+        return one["runtime_state"] == "gone" or (was_alive and is_empty(one["runtime"]))
+
+    return [one for one in sessions.everything(home).records if not status.is_over(one) and is_gone(one)]
 
 
 @contextlib.contextmanager
@@ -258,6 +272,11 @@ def _save_work(home: str, project: Project, record: Session, path: str) -> str |
         workspace, begun = plugins.load("workspace", record["workspace"]), record["doing"]["at"]
         ref: str | None = workspace.backup(home, project, record["id"], path, begun)
     return ref
+
+
+def _check_over(session: Session) -> None:
+    if not status.is_over(session):
+        raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
 
 
 def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Session:

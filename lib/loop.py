@@ -14,11 +14,11 @@ from lib.errors import Unreadable
 
 
 def read(home: str) -> dict[str, Any]:
-    """What loop.yaml holds, {} when it does not exist or cannot be read: it is rebuilt by the next look."""
+    """What loop.yaml holds, or held before it was damaged; {} when there is none, and the next look builds it again."""
     try:
         return store.read(paths.loop(home)) or {}
     except Unreadable:
-        return {}
+        return store.earlier(paths.loop(home)) or {}
 
 
 def clock(home: str) -> Clock:

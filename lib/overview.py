@@ -25,7 +25,7 @@ HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", 
 PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
 UNSETTLED = ("terminated", "errored")  # until they are restored, killed or pruned
 WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
-ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with PR_ONLY
+SPARE = ("branch", "age", "activity", "about", "review", "ci", "pr")  # columns that give way to the others, in turn
 COLOURS = {
     **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
     **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
@@ -94,13 +94,13 @@ def folders(root: str) -> list[str]:
 
 def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
     """A line a session; `now`, in seconds since the epoch, gives the ages."""
-    names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
+    names = [name for name in HEAD if pr or name not in PR_ONLY]
     rows = []
     for entry in entries:
         cells = dict(zip(HEAD, entry["row"], strict=True))
         cells["age"] = "-" if cells["age"] is None else render.age(now - cells["age"])
         rows.append([cells[name] for name in names])
-    return render.table(rows, names, room, colour)
+    return render.table(rows, names, room, colour, SPARE)
 
 
 def array(entries: Iterable[Entry]) -> bytes:
@@ -164,7 +164,7 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
     from lib import clock
 
     pull = one.get("pr") or {}
-    about = str(one.get("issue_title") or one.get("task") or "")
+    about = render.brief(str(one.get("issue_title") or one.get("task") or ""))
     return (
         one["id"],
         (one["status"], COLOURS.get(one["status"], "")),

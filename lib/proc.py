@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lib import faults, keeper, store
@@ -33,6 +34,8 @@ LIMITS = {  # seconds
 # at work in a folder that its successor makes anew.
 GUARDED = ("post-create", "check")
 ENDING = 2.0  # seconds between asking a program to end and ending it
+# Is told of each program that has ended: its words, how many seconds it took, its exit code. cli sets it for AO_LOG.
+heard: Callable[[Sequence[str], float, int | None], None] | None = None
 
 
 class Result(NamedTuple):
@@ -68,7 +71,7 @@ def run(
     cannot be started.
     """
     wait = LIMITS[limit] if seconds is None else seconds
-    is_guarded, guard = limit in GUARDED, None
+    is_guarded, guard, began = limit in GUARDED, None, time.monotonic()
     changes = changes or is_guarded
     locks = store.lasting() if changes else []
     try:
@@ -103,6 +106,8 @@ def run(
     finally:
         if guard:
             guard.close()
+        if heard:
+            heard(argv, time.monotonic() - began, process.returncode)
     if changes:
         faults.step()
     return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What concerns a whole project: the conditions `all-complete`, `cannot-look` and `config-error`.
+"""What concerns a whole project: the conditions `all-complete`, `cannot-look`, `config-error` and `file-damaged`.
 
 They are kept in projects/<project>.yaml, with the shape of a session's conditions and the same promises: open as long
 as the facts say so, told once.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lib import conditions, config, events, paths, status, store
@@ -21,7 +22,8 @@ Record = dict[str, Any]
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
-ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
+_URGENT = {"priority": "urgent", "message": None, "include_summary": False}
+ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
 RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
@@ -77,36 +79,49 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
     for problem in problems:
         groups.setdefault(problem["project_id"], [])
     for project, members in groups.items():
-        path = paths.project(home, project)
         mine = [problem for problem in problems if problem["project_id"] == project]
         try:
-            facts = store.read(path) or {}
-        except Unreadable:
-            facts = {}
-            mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
-        trial = copy.deepcopy(facts)
-        _fold(trial, members, mine, clock)
-        if trial != facts:
-            store.update(path, functools.partial(_take_in, home, project, members, mine, clock))
+            _evaluate(home, project, members, mine, clock)
+        except AoError as error:  # the other projects have their turn
+            problems.append({"session_id": None, "project_id": project, "message": str(error)})
 
 
-def _take_in(
-    home: str,
-    project: str,
-    members: list[Mapping[str, Any]],
-    problems: list[dict[str, Any]],
-    clock: Clock,
-    facts: Record,
+def _evaluate(
+    home: str, project: str, members: list[Mapping[str, Any]], mine: list[dict[str, Any]], clock: Clock
 ) -> None:
+    path = paths.project(home, project)
+    try:
+        facts = store.read(path) or {}
+    except Unreadable:
+        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
+        facts = store.read(path) or {}
+    fold = functools.partial(_fold, members=members, problems=mine, damaged=_damaged(home, project), clock=clock)
+    trial = copy.deepcopy(facts)
+    fold(trial)
+    if trial != facts:
+        store.update(path, functools.partial(_take_in, home, project, fold, clock))
+
+
+def _take_in(home: str, project: str, fold: Callable[[Record], None], clock: Clock, facts: Record) -> None:
     known = dict(facts.get("problems") or {})
-    _fold(facts, members, problems, clock)
+    fold(facts)
     new = {key: why for key, why in (facts.get("problems") or {}).items() if known.get(key) != why}
     names = {"type": "tick_error", "project_id": project}
     found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
     events.append(home, clock, found)
 
 
-def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
+def _damaged(home: str, project: str) -> str:
+    """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
+    folders = paths.written(home, project)
+    found = [path for folder in folders for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
+    mine = [path for path in found if paths.project_of(home, path) == project]
+    return max((f"{path.rpartition(store.ASIDE)[2]} {path}" for path in mine), default="")
+
+
+def _fold(
+    facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], damaged: str, clock: Clock
+) -> None:
     found = {problem["session_id"] or problem["message"]: problem["message"] for problem in problems}
     if found != (facts.get("problems") or {}):
         facts["problems"] = found
@@ -116,6 +131,7 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     broken = any(one.get("config_error") for one in members if status.is_live(one))
     _open_or_close(facts, "config-error", "error" if broken else "", clock)
+    _open_or_close(facts, "file-damaged", damaged, clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
 
@@ -166,7 +182,7 @@ def news(
     from lib import notify
 
     reaction = {**config.reactions(project), **ALWAYS}[key]
-    message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
+    message, item = _message(key, condition, members, reaction), [condition["since"], condition["item"]]
     told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
         told["summary"] = summary(members)
@@ -210,9 +226,12 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
     store.update(paths.project(home, project.id), change)
 
 
-def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
+def _message(key: str, condition: Mapping[str, Any], members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
     if reaction["message"]:
         return str(reaction["message"])
+    if key == "file-damaged":
+        path = condition["item"].partition(" ")[2]
+        return f"a file was damaged and is set aside as '{path}'; look at what is missing, then remove it: ao-doctor"
     if key == "all-complete":
         counts = {word: sum(one["status"] == word for one in members) for word in ("merged", *sorted(status.TERMINAL))}
         ends = ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lib import fleet, loop, observe, paths, react, store
+from lib import cli, fleet, loop, observe, paths, react, store
 from lib.clock import Clock
 from lib.errors import Busy
 
@@ -36,6 +36,13 @@ def act(home: str, only: str | None = None) -> Found:
     if loop.read(home).get("paused_at"):
         return []
     return _alone(home, "react", loop.clock, lambda clock: react.run(home, clock, only) + fleet.tell(home, clock, only))
+
+
+def sentence(one: dict[str, Any]) -> str:
+    """What was done, or why not, in a line."""
+    what = one.get("error") or one.get("action") or f"waits for {one.get('waiting_for')}"
+    words = [one["session_id"] or one["project_id"], one.get("reaction_key"), cli.one_line(str(what))]
+    return ": ".join(str(word) for word in words if word)
 
 
 def _alone(home: str, what: str, start: Callable[[str], Clock], work: Callable[[Clock], Found]) -> Found:

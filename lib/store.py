@@ -3,6 +3,8 @@
 The lock is a sidecar, never x.yaml itself: `write` replaces the file's inode, and a lock on the old inode protects
 nobody. Readers take no lock: a rename is atomic, so they see the old file or the new one. Every file ends with the
 line `...`, YAML's own end of document, so that a file cut short is noticed instead of being read as a smaller one.
+What a file held before it was last written stays beside it: that is what a process leaves which dies before its write,
+so whatever goes on after a crash goes on from there too when a disk has lost the newest state.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"  # how the names of files begin that are about to be renamed
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
-PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
+BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
+UNFINISHED = 10.0  # seconds in which a person's editor may still be writing a file
+PATIENCE = 60.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+BLINK = 0.05  # seconds that everybody waits: whoever asks whether a lock is held holds it for a moment
 POLL = 0.005  # seconds between two tries to get a lock
 _kept = threading.local()  # handles: the lasting locks of this thread
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -79,8 +85,13 @@ def dumps(value: dict[str, Any]) -> str:
 
 
 def write(path: str, value: dict[str, Any], mode: int = 0o600) -> None:
-    """Replace a file by a mapping, all or nothing, also when the power goes."""
-    replace(path, dumps(value).encode("utf-8"), mode)
+    """Replace a file by a mapping, all or nothing, also when the power goes; what it held is kept beside it."""
+    content = dumps(value).encode("utf-8")
+    if os.path.exists(path):
+        with contextlib.suppress(OSError):  # without it a damaged file leaves less behind, which is no reason to fail
+            _unlink(path + BEFORE)
+            os.link(path, path + BEFORE)
+    replace(path, content, mode)
 
 
 def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
@@ -173,7 +184,7 @@ def lock(path: str, patience: float = PATIENCE, lasts: bool = False) -> Iterator
     except OSError as error:
         raise AoError(f"cannot lock '{path}': {error.strerror}") from error
     try:
-        _acquire(handle, path, time.monotonic() + patience)
+        _acquire(handle, path, time.monotonic() + max(patience, BLINK))
         if lasts:
             _kept.handles = [*lasting(), handle]
         yield
@@ -201,34 +212,85 @@ def _acquire(handle: int, path: str, end: float) -> None:
 
 def is_held(path: str) -> bool:
     """Whether some process holds the lock of `path` at this moment."""
-    if not os.path.exists(path + ".lock"):
-        return False
     try:
-        with lock(path, patience=0):
-            return False
-    except Busy:
+        with open(path + ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # with whoever else asks
+        return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
 
 
-def set_aside(path: str, now: str, rested: float = 0.0) -> str:
+def set_aside(
+    path: str,
+    now: str,
+    rested: float = 0.0,
+    mend: Callable[[dict[str, Any]], None] | None = None,
+    only_for_another: bool = False,
+) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
-    One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
+    What it held before takes its place, changed by `mend`; with `only_for_another` it stays when there is nothing that
+    could. One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
     """
     with lock(path):
         try:
             read(path)
             return ""
         except Damaged as error:
-            if time.time() - os.stat(path).st_mtime < rested:
+            known = earlier(path)
+            if 0 <= time.time() - os.stat(path).st_mtime < rested or (only_for_another and known is None):
                 return str(error)
-            target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
-            while os.path.exists(target):
-                target += "x"
-            os.rename(path, target)
-            return f"{error}; it is set aside as '{target}'"
+            said = f"{error}; it is set aside as '{keep_aside(path, now)}'"
+            if known is None:
+                os.unlink(path)
+                return said
+            if mend:
+                mend(known)
+            replace(path, dumps(known).encode("utf-8"))
+            return said + ", and what it held before is used"
         except Unreadable as error:  # what it holds is not known, so it stays
             return str(error)
+
+
+def keep_aside(path: str, now: str) -> str:
+    """Keep a damaged file under another name, which is returned, before something takes its place."""
+    target = f"{path}{ASIDE}{re.sub('[^0-9]', '', now)}"
+    while os.path.exists(target):
+        target += "x"
+    os.link(path, target)
+    return target
+
+
+def earlier(path: str) -> dict[str, Any] | None:
+    """What a file held before it was last written, None when that is not known."""
+    try:
+        return read(path + BEFORE)
+    except Unreadable:
+        return None
+
+
+def is_whole(path: str) -> bool:
+    """Whether a file ends as `write` ends it, which is quicker to see than what it holds. True when there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(END)))
+            return file.read() == END.encode()
+    except OSError:
+        return True  # whoever reads it finds out why
+
+
+def forget(path: str) -> None:
+    """Remove a file and what is kept of it; absent is success."""
+    _unlink(path + BEFORE)
+    _unlink(path)
+
+
+def move(path: str, target: str) -> None:
+    """Move a file, without what is kept of it, to another folder."""
+    _unlink(path + BEFORE)
+    os.replace(path, target)
 
 
 def clean(value: Any) -> Any:
@@ -265,6 +327,11 @@ def dumper() -> type[yaml.CSafeDumper]:
             return True
 
     return Dumper
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _sync(folder: str) -> None:

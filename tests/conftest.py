@@ -54,7 +54,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         assert not hub.problems
 
 
-def until(condition: Callable[[], object], what: str = "", seconds: float = 15.0) -> object:
+def until(condition: Callable[[], object], what: str = "", seconds: float = 60.0) -> object:
     """The first true value of `condition()`; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -23,7 +23,7 @@ from typing import Any
 import forging
 from conftest import ROOT
 
-from lib import events, faults, sessions
+from lib import events, faults, sessions, store
 from lib.runtime import tmux
 
 Session = dict[str, Any]
@@ -370,8 +370,9 @@ def _files(chaos: Chaos) -> Iterator[str]:
 
 def _is_leftover(path: str) -> bool:
     name = os.path.basename(path)
-    is_lock_of_git = f"{os.sep}.git{os.sep}" in path and name.endswith(".lock")
-    return is_lock_of_git or name.startswith((".tmp-", ".new-")) or name.endswith(".tmp")
+    is_lock_of_git = f"{os.sep}.git{os.sep}" in path and name.endswith(".lock") and name != "ao.lock"
+    is_alone = name.endswith(store.BEFORE) and not os.path.exists(path.removesuffix(store.BEFORE))
+    return is_lock_of_git or is_alone or name.startswith((".tmp-", ".new-")) or name.endswith(".tmp")
 
 
 def _buffers(chaos: Chaos) -> list[str]:
@@ -387,7 +388,7 @@ def _buffers(chaos: Chaos) -> list[str]:
 def held(chaos: Chaos) -> list[str]:
     """The locks that somebody still holds."""
     found = []
-    for path in (path for path in _files(chaos) if path.startswith(chaos.home) and path.endswith(".lock")):
+    for path in (path for path in _files(chaos) if path.endswith(".lock")):
         with open(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

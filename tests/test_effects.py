@@ -57,6 +57,15 @@ def test_without_a_fault_an_effect_just_happens():
         faults.step()
 
 
+def test_each_effect_is_told_to_who_asks_with_its_session(home, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ao-x"])
+    for level in ("info", "warning"):
+        monkeypatch.setenv("AO_LOG", level)
+        with effects.hold(home, SESSION), effects.effect("kill.pane"):
+            pass
+    assert capsys.readouterr() == ("", "ao-x: info: kill.pane app-1: end the agent's terminal\n")
+
+
 def test_an_effect_on_a_session_waits_for_no_other_and_keeps_others_away(home):
     other = {**SESSION, "id": "app-2"}
     with effects.hold(home, SESSION):

@@ -159,7 +159,7 @@ def test_pull_requests_are_listed_shown_closed_and_opened_again(world, ready):
     world.local.look()
     assert ok(world, "ao-pr", "list").out.startswith(f"#{pull.number}  open  change")
     shown = ok(world, "ao-pr", "shop-1").out
-    assert "approved" in shown and "reviewer: " in shown and "check test" in shown
+    assert "approved" in shown and "reviewer, b.txt:1: " in shown and "check test" in shown
     ok(world, "ao-pr", "close", str(pull.number))
     assert pull.state == "closed" and answer(world, "ao-pr", "list") == []
     ok(world, "ao-pr", "reopen", "shop-1")
@@ -181,6 +181,8 @@ def test_a_review_is_posted_in_ones_own_name(world):
     ok(world, "ao-review", str(pull.number), "--request-changes", "-m", "Smaller.", "--file", "b.txt", "--line", "1")
     [thread] = pull.threads  # F23: said once, whoever died before knowing it
     assert (thread.path, thread.line, thread.comments[0].body) == ("b.txt", 1, "Smaller.")
+    ok(world, "ao-review", str(pull.number), "--comment", "-m", "Too long.", "--file", "b.txt")
+    assert pull.reviews[-1].body == "b.txt: Too long."
     [id] = answer(world, "ao-pr", str(pull.number))["threads"]  # one that the reviewer began
     ok(world, "ao-review", str(pull.number), "--resolve", id)
     assert thread.resolved_by

@@ -92,7 +92,7 @@ def test_killing_a_session_that_is_done_leaves_it_done(world):
 def test_the_agreed_cleaning_of_a_merged_session(world, prune_too):
     record = world.spawn()
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, prune_too, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), prune_too, loop.clock(world.home))
     assert tmux.look(world.home) == {} and os.path.exists(record["workspace_path"]) is not prune_too
     assert world.record("shop-1")["status"] == "merged"
 
@@ -166,6 +166,19 @@ def test_a_restored_agent_without_argument_is_given_its_task_once(world):
     world.ok("ao-restore", "shop-1")
     waiting = [one for one in world.record("shop-1")["inbox"] if one["state"] == "queued"]
     assert len(waiting) == 1 and waiting[0]["text"].count("build the shed") == 1
+
+
+def test_what_an_agent_asked_in_an_earlier_life_is_no_question_any_more(world):
+    world.spawn("--task", "build the shed")
+    ours = {"AO_HOME": world.home, "AO_PROJECT_ID": "shop", "AO_SESSION_ID": "shop-1"}
+    assert scripts.run("ao-hook", "report", "waiting_input", "-m", "which colour?", **ours).returncode == 0
+    world.look()
+    assert world.record("shop-1")["question"] == "which colour?"
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-restore", "shop-1")
+    world.look()
+    record = world.record("shop-1")
+    assert (record["runtime_state"], record["question"], record["status"]) == ("alive", None, "working")
 
 
 def test_restore_does_not_need_the_issue_any_more(world):
@@ -302,7 +315,7 @@ def test_the_agreed_cleaning_saves_what_was_not_committed(world):
     with open(os.path.join(record["workspace_path"], "draft"), "w") as file:
         file.write("mine\n")
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, True, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), True, loop.clock(world.home))
     assert not os.path.exists(record["workspace_path"])
     assert world.git("show", f"{backups(world)[0]}:draft") == "mine"
 

@@ -31,7 +31,7 @@ def _main(world):
 
 
 def _review(world, session, decision, author="Ada", actor="", body="why?"):
-    said = {"body": body, "file": "a.txt", "line": 2}
+    said = {"body": body, "file": "b.txt", "line": 1}
     return local.review(world.home, world.project, session, decision, author, actor, NOW, said)
 
 
@@ -555,7 +555,7 @@ def test_comments_are_open_until_they_are_settled_and_bots_are_told_apart(tmp_pa
         ("pr1-1", "Ada", False, "why?"),
         ("pr1-2", "lint[bot]", True, "long line"),
     ]
-    assert (said[0].file, said[0].line, said[0].url) == ("a.txt", 2, seen["url"] + "#pr1-1")
+    assert (said[0].file, said[0].line, said[0].url) == ("b.txt", 1, seen["url"] + "#pr1-1")
     for _ in range(2):
         seen = local.resolve(world.home, world.project, session, "pr1-1")
     assert seen["threads"] == []

@@ -116,6 +116,16 @@ def test_waiting_says_what_became_of_it(world):
     assert done.code == 1 and "is queued" in done.err
 
 
+def test_who_stops_waiting_is_told_that_the_message_stays_queued(world, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    done = world.call("ao-send", "shop-1", "x", "--wait")
+    assert done.code == 130 and done.err.endswith(" stays queued, and shop-1 gets it when it can take it\n")
+    assert inbox(world) == [("x", "queued")]
+
+
 def test_an_answer_is_typed_at_the_open_question_and_the_rest_waits(home, tmp_path):
     """F3"""
     log = os.path.join(home, "agent.log")

@@ -39,6 +39,8 @@ def has(home: str, id: str) -> bool | None:
             return f"[{id}]\n".encode() in file.read()
     except FileNotFoundError:
         return False
+    except (OSError, AoError):
+        return None
 
 
 def problem(settings: Mapping[str, Any]) -> str:

@@ -66,6 +66,9 @@ class Scm(Protocol):
     # What reviewers wrote and nobody settled; without what the session itself wrote.
     def comments(self, home: str, project: Project, session: Session) -> list[Comment]: ...
 
+    # What those wrote who approve.
+    def approvals(self, home: str, project: Project, session: Session) -> list[Comment]: ...
+
     # Everything that merge needs and that must be known before it: saved in the intent. actor is the session that
     # asks, "" for a person or ao itself. Raises Blocked or Unknown.
     def plan_merge(

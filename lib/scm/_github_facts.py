@@ -28,7 +28,7 @@ def pull(raw: Raw, owner: str, repo: str, said: Sequence[Comment], merge: Mappin
     found = checks(raw["checks"])
     failed = sorted(check["name"] for check in found if check["status"] == "failed")
     opinions = {_author(review): review["state"] for review in _reviews(raw, "latestOpinionatedReviews")}
-    approved = [name for name, state in opinions.items() if state == "APPROVED" and name != _author(raw)]
+    approved = [one.author for one in approvals(raw)]
     decision = _decision(raw, opinions, approved, merge)
     return {
         "number": raw["number"],
@@ -100,6 +100,13 @@ def comments(raw: Raw, threads: Mapping[str, Raw]) -> list[Comment]:
         if is_current and review["body"].strip() and not _is_own(raw, review):
             found.append(_comment(review, review["body"]))
     return found
+
+
+def approvals(raw: Raw) -> list[Comment]:
+    """The newest word of each reviewer who approves; nobody approves what is their own."""
+    newest = _reviews(raw, "latestOpinionatedReviews")
+    approving = [one for one in newest if one["state"] == "APPROVED" and _author(one) != _author(raw)]
+    return [_comment(one, one["body"]) for one in approving]
 
 
 def has_said(raw: Raw, threads: Mapping[str, Raw], decision: str, said: Raw) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lib import git
 from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
@@ -29,6 +30,18 @@ def add(record: _pulls.Record, decision: str, author: str, session: str, at: str
     if all(newest.get(key) == value for key, value in entry.items()):
         return  # who was killed after it was saved, and writes it again, says nothing new
     reviews.append({"id": f"pr{record['number']}-{len(reviews) + 1}", "at": at, **entry})
+
+
+def check_place(folder: str, record: _pulls.Record, file: str, line: int) -> None:
+    """AoError when a comment would stand nowhere: the pull request leaves its file alone, or that has no such line."""
+    head, number = record["head_sha"], record["number"]
+    changed = git.out(folder, "diff", "--name-only", "-z", f"refs/heads/{record['base_branch']}...{head}", "--")
+    if file not in changed.split("\0"):
+        raise AoError(f"cannot comment on '{file}': pull request '{number}' does not change it")
+    text = git.run(folder, "show", f"{head}:{file}").out
+    lines = len(text.split("\n")) - text.endswith("\n")
+    if line and not 0 < line <= lines:
+        raise AoError(f"cannot comment on line {line} of '{file}': in pull request '{number}' it has {lines} lines")
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:
@@ -78,10 +91,18 @@ def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
 
 def comments(record: _pulls.Record, url: str) -> list[Comment]:
     """The open threads as comments, in the order in which they were written."""
-    return [
-        Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
-        for e in open_threads(record)
-    ]
+    return [_comment(entry, url) for entry in open_threads(record)]
+
+
+def approvals(record: _pulls.Record, url: str) -> list[Comment]:
+    """The newest word of each reviewer who approves."""
+    newest = {entry["author"]: entry for entry in record["reviews"] if entry["decision"] != "commented"}
+    approve = [name for name, decision in decisions(record).items() if decision == "approved"]
+    return [_comment(newest[name], url) for name in approve]
+
+
+def _comment(e: Mapping[str, Any], url: str) -> Comment:
+    return Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
 
 
 def is_bot(author: str) -> bool:

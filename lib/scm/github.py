@@ -106,6 +106,9 @@ class _Look:
             raise Unknown(self.errors[-1])
         return _github_facts.comments(raw, {id: self._threads[id] for id in ids if id in self._threads})
 
+    def approvals(self, number: int) -> list[Comment]:
+        return _github_facts.approvals(self._raw(number))
+
     def has_said(self, number: int, decision: str, said: Mapping[str, Any]) -> bool:
         return _github_facts.has_said(self._raw(number), self._threads, decision, said)
 
@@ -168,6 +171,12 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
     """What reviewers wrote and nobody settled."""
     number = _number(home, project, session)
     return _seen(home, project, number).comments(number)
+
+
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    number = _number(home, project, session)
+    return _seen(home, project, number).approvals(number)
 
 
 def ci_wanted(pull: Pull, project: Project) -> bool:
@@ -296,6 +305,8 @@ def review(
         raise AoError("a review at GitHub is in the name that gh is logged in as; leave out --as")
     repo, number = gh.repository(project), _number(home, project, session)
     seen = _seen(home, project, number)
+    if said["file"] and not said["line"]:  # GitHub has no place for it
+        said = {**said, "body": f"{said['file']}: {said['body']}", "file": ""}
     fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[decision]}
     if said["file"]:
         fields["comments"] = [{"path": said["file"], "body": said["body"], "line": said["line"], "side": "RIGHT"}]
@@ -336,7 +347,7 @@ def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
     """Tidy up behind a merge; may be done again after a crash."""
     if plan["method"] != "merge" and git.commit(project.path, plan["head_sha"]):
         with git.changing(home, project.path):  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{plan['number']}"
+            ref = f"{git.MERGED}{project.id}-{plan['number']}-{plan['head_sha'][:12]}"
             git.out(project.path, "update-ref", ref, plan["head_sha"])
     _delete_remote(home, project, plan["branch"], plan["head_sha"])
 

@@ -25,6 +25,8 @@ def look(
     """The pull requests of these sessions as they are now; an error where that is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
+        if shelf.damaged and _pulls.mend(home, project.id, shelf.damaged, clock.iso):
+            shelf = _pulls.everything(home, project.id)
     except AoError as error:
         raise Unknown(str(error)) from error
     answer: dict[str, Pull | AoError | None] = {}
@@ -96,6 +98,12 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
     return _reviews.comments(record, url(home, project, record))
 
 
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    record = _wanted(home, project, session)
+    return _reviews.approvals(record, url(home, project, record))
+
+
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
     statuses = {check["status"] for check in pull["ci_checks"]}
@@ -113,11 +121,8 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
     record = _wanted(home, project, session)
     seen = session.get("pr") or {"head_sha": record["head_sha"], "base_sha": ""}
     _reviews.refuse_author(record, "", actor, "merges")
-    if record["state"] != "open" or record["is_draft"]:
-        what = "a draft" if record["state"] == "open" else record["state"]
-        raise Blocked(f"cannot merge pull request '{record['number']}': it is {what}")
     tips = git.branches(project.path)
-    _check_head(record, tips, seen["head_sha"])
+    _check_unchanged(record, tips, seen["head_sha"])
     base = tips.get(record["base_branch"])
     if base is None:
         raise Blocked(f"cannot merge pull request '{record['number']}': there is no branch '{record['base_branch']}'")
@@ -135,10 +140,9 @@ def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]
     """Let the base branch take the planned commit, if head and base are still what was planned with."""
     if is_merged(home, project, session, plan):
         return
-    record = _pulls.read(home, project.id, int(plan["number"]))
     with git.changing(home, project.path):
         tips = git.branches(project.path)
-        _check_head(record, tips, plan["head_sha"])
+        _check_unchanged(_pulls.read(home, project.id, int(plan["number"])), tips, plan["head_sha"])
         if tips.get(plan["base_branch"]) != plan["base_sha"]:
             raise Moved(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
         _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
@@ -260,7 +264,9 @@ def review(
 ) -> Pull:
     """Add a review by `author`; without a name by whoever acts: the session `actor`, "" for a person."""
     author = " ".join(render.harmless(author or actor or person(project)).split())
-    said = {**said, "body": render.harmless(said["body"])}
+    said, record = {**said, "body": render.harmless(said["body"])}, _wanted(home, project, session)
+    if said.get("file") and record["state"] == "open":
+        _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 
@@ -300,15 +306,15 @@ def _edit(home: str, project: Project, session: Session, change: Callable[[_pull
     return facts(home, project, _pulls.change(home, project.id, number, change))
 
 
-def _check_head(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
-    tip, what = (
-        tips.get(record["branch"]),
-        f"cannot merge pull request '{record['number']}': branch '{record['branch']}'",
-    )
-    if tip is None:
-        raise Blocked(f"{what} is gone")
-    if tip != head:
-        raise Moved(f"{what} has commits that are not looked at yet")
+def _check_unchanged(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
+    """Raise Moved when somebody has closed, pushed, renamed or deleted since it was judged: the next look tells."""
+    tip, why = tips.get(record["branch"]), ""
+    if record["state"] != "open" or record["is_draft"]:
+        why = f"it is {'a draft' if record['state'] == 'open' else record['state']}"
+    elif tip != head:
+        why = f"branch '{record['branch']}' {'has commits that are not looked at yet' if tip else 'is gone'}"
+    if why:
+        raise Moved(f"cannot merge pull request '{record['number']}': {why}")
 
 
 def _kept(project: Project, number: int) -> str:
@@ -316,13 +322,20 @@ def _kept(project: Project, number: int) -> str:
 
 
 def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
-    """Say that it is merged and tidy up; may be done again after a crash."""
+    """Say that it is merged and tidy up; may be done again after a crash. What fails here is no failed merge."""
+    try:
+        _say_merged(home, project, plan)
+    except AoError as error:
+        raise Unknown(f"pull request '{plan['number']}' is merged, which cannot be noted: {error}") from error
+
+
+def _say_merged(home: str, project: Project, plan: Mapping[str, str]) -> None:
     number = int(plan["number"])
     end = {"state": "merged", "merged_sha": plan["commit"], "ended_at": iso(time.time()), "note": ""}
     _pulls.change(home, project.id, number, lambda fields: fields["state"] == "merged" or fields.update(end))
     with git.changing(home, project.path):
         if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{number}"
+            ref = f"{git.MERGED}{project.id}-{number}-{plan['head_sha'][:12]}"
             git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
-        git.run(project.path, "update-ref", "-d", _kept(project, number), limit="git-write")
+        git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"], limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from lib import config, faults, git, paths
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.workspace import State
+from lib.workspace import State, Taken
 
 REMOVALS = 3  # attempts: a process that is just ending may still write into the folder
 
@@ -25,10 +25,14 @@ def create(home: str, project: Project, id: str, branch: str, base_sha: str) -> 
     path = paths.worktree(home, project.id, id)
     _check_new(project, id, path, branch, base_sha)
     with git.changing(home, project.path):
-        if git.commit(project.path, git.HEADS + branch):
-            raise AoError(f"cannot create worktree '{id}': the branch '{branch}' exists already")
-        try:
-            _add(project.path, path, branch, "-b", branch, "--", path, base_sha)
+        ref = git.HEADS + branch
+        made = git.run(project.path, "update-ref", "-m", f"ao: {id}", ref, base_sha, "", limit="git-write")
+        if made.code and git.commit(project.path, ref):
+            raise Taken(f"cannot create worktree '{id}': the branch '{branch}' exists already")
+        if made.code:
+            raise AoError(f"cannot create worktree '{id}': {git.reason(made)}")
+        try:  # the branch is certainly ours now, to be taken back too
+            _add(project.path, path, branch, "--", path, branch)
         except BaseException:
             _undo(project, path, branch, base_sha)
             raise
