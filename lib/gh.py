@@ -71,12 +71,18 @@ class _Answer(NamedTuple):
 
 
 def repository(project: Project, named: str | None = None) -> Repo:
-    """The repository that a project's pull requests are in: `named`, the setting `repo`, else where origin is."""
+    """The repository that a project's pull requests are in: `named`, the setting `repo`, else where origin is.
+
+    Unknown when that cannot be told: what is to be done there is still to be done once somebody has said where.
+    """
     text = named or config.setting(project, "repo")
-    found = parse(text or git.run(project.path, "remote", "get-url", "origin").out.strip())
+    try:
+        found = parse(text or git.run(project.path, "remote", "get-url", "origin").out)
+    except AoError as error:
+        raise Unknown(str(error)) from error
     if found is None:
         what = f"'{text}' names no repository" if text else f"the remote 'origin' of '{project.path}' does not say"
-        raise AoError(f"cannot tell where project '{project.id}' is at GitHub: {what}; set repo: host/owner/name")
+        raise Unknown(f"cannot tell where project '{project.id}' is at GitHub: {what}; set repo: host/owner/name")
     return found
 
 
@@ -183,8 +189,9 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     argv = ["gh", "api", "-i", "--method", method, path]
     argv += ["--header", f"If-None-Match: {etag}"] if etag else []
     argv += ["--input", "-"] if fields is not None else []
+    text = None if fields is None else json.dumps(fields)
     try:
-        done = proc.run("gh", argv, env=_environment(host), input=None if fields is None else json.dumps(fields))
+        done = proc.run("gh", argv, env=_environment(host), input=text, changes=_is_change(method, fields))
     except Unknown as error:
         raise NoAnswer(_noted(home, host, f"{host} did not answer within {proc.LIMITS['gh']} s")) from error
     head, _, body = done.out.replace("\r\n", "\n").partition("\n\n")
@@ -200,6 +207,10 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     answer = _Answer(int(status[1]), headers, body, parsed, bool(done.code))
     _note(home, host, lambda known: _count(known, answer))
     return answer
+
+
+def _is_change(method: str, fields: Any) -> bool:
+    return method != "GET" and not str((fields or {}).get("query")).startswith("query")
 
 
 def _check(home: str, host: str, what: str, answer: _Answer) -> None:

@@ -167,6 +167,7 @@ def test_pull_requests_are_listed_shown_closed_and_opened_again(world, ready):
     pull.ready(is_draft=True)
     ok(world, "ao-pr", "ready", "shop-1")
     assert not pull.is_draft
+    assert "there is no pull request '99'" in world.local.call("ao-pr", "99").err
     assert "kept by github" in world.local.call("ao-pr", "open", "--title", "T").err
 
 

@@ -360,7 +360,7 @@ def test_what_cannot_be_seen_of_one_pull_request_is_told_and_costs_the_others_no
     for id in ("shop-1", "shop-2", "shop-3"):
         record(home, id)
     answer = {"shop-1": Unknown("the forge does not tell"), "shop-2": seen}
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: answer)
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock, fresh: answer)
     problems = look(home)
     assert [(one["session_id"], one["message"]) for one in problems] == [("shop-1", "the forge does not tell")]
     assert find(home, "shop-2")["pr"]["number"] == 7

@@ -35,9 +35,10 @@ CANDIDATES = "nodes { number state isCrossRepository headRefName headRefOid }"
 
 
 class Found(NamedTuple):
-    """What one request answered; what is in neither mapping could not be told."""
+    """What one request answered; what is in none of these could not be told."""
 
     pulls: dict[int, Raw]
+    missing: list[int]
     branches: dict[str, list[Raw]]
     points: int
 
@@ -62,7 +63,8 @@ def batch(home: str, repo: gh.Repo, numbers: Sequence[int], branches: Sequence[s
                 continue
             pulls[number] = raw
     found = {branch: data[key]["nodes"] for key, branch in shown.items() if data.get(key) and key not in broken}
-    return Found(pulls, found, points)
+    missing = [number for number in numbers if broken.get(f"p{number}") == "NOT_FOUND"]
+    return Found(pulls, missing, found, points)
 
 
 def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
@@ -87,17 +89,18 @@ originalLine comments(last: 50) {{ {COMMENTS} }} }} }} rateLimit {{ cost }} }}"
     return found, cost
 
 
-def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], set[str], int]:
-    """The repository's data, the aliases whose data is not whole, and the cost."""
+def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The repository's data, what is wrong with the aliases whose data is not whole, and the cost."""
     types = "".join(f", ${key}: String!" for key in more if key != "after") + ", $after: String" * ("$after" in parts)
     text = f"query($owner: String!, $name: String!{types}) {{ repository(owner: $owner, name: $name) {{ {parts} }} \
 rateLimit {{ cost }} }}"
     data, errors = gh.graphql(home, repo.host, text, {"owner": repo.owner, "name": repo.name, **more})
-    places = [error.get("path") or [] for error in errors]
-    if not data.get("repository") or any(len(place) < 2 for place in places):
+    places = [(error.get("path") or [], error.get("type")) for error in errors]
+    broken = {str(place[1]): str(kind) for place, kind in places if len(place) > 1}
+    if not data.get("repository") or any(len(place) < 2 for place, _ in places):
         why = errors[0].get("message") if errors else "nothing"
         raise Unknown(f"{repo.host} does not show '{repo.owner}/{repo.name}': {why}")
-    return data["repository"], {str(place[1]) for place in places}, _cost(data)
+    return data["repository"], broken, _cost(data)
 
 
 def _cost(data: dict[str, Any]) -> int:

@@ -70,6 +70,7 @@ class _Look:
         self._pulls: dict[int, _github_query.Raw] = {}
         self._branches: dict[str, list[_github_query.Raw]] = {}
         self._threads: dict[str, _github_query.Raw] = {}
+        self._missing: list[int] = []
         self.points, self.errors, self.was_too_much = 0, list[str](), False
 
     def ask(self, sessions: Sequence[Session]) -> None:
@@ -119,6 +120,8 @@ class _Look:
         raise AoError(f"there is no open thread with the comment '{comment}'")
 
     def _raw(self, number: int) -> _github_query.Raw:
+        if number in self._missing:
+            raise AoError(f"there is no pull request '{number}' in '{self._repo}'; see: ao-pr list")
         if number not in self._pulls:
             raise Unknown(self.errors[0] if self.errors else f"pull request {number} is not shown")
         return self._pulls[number]
@@ -149,6 +152,7 @@ class _Look:
         for found in threads.each(jobs, WITHIN, AT_ONCE).values():
             if isinstance(found, _github_query.Found):
                 self._pulls.update(found.pulls)
+                self._missing += found.missing
                 self._branches.update(found.branches)
                 self.points += found.points
             else:
