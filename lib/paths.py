@@ -46,7 +46,7 @@ def written(home: str, project: str = "*") -> list[str]:
     """Glob patterns of the folders whose files are replaced by others, and where temporary ones may be left."""
     import glob  # takes long, and ao-status starts with this module
 
-    patterns = ("", "projects", "cache", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
+    patterns = ("", "projects", "cache", "hosts", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
     return [os.path.join(glob.escape(home), pattern.replace("*", project)) for pattern in patterns]
 
 

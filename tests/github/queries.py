@@ -263,7 +263,8 @@ def actor(login: str | None) -> Table | None:
         return None
     kind = "Bot" if login.endswith("[bot]") else "User"
     name = login.removesuffix("[bot]")
-    return {"__typename": kind, "login": name, "id": f"U_{name}", "url": f"https://{HOST}/{name}"}
+    fields = {"__typename": kind, "login": name, "id": f"U_{name}", "url": f"https://{HOST}/{name}"}
+    return fields if kind == "Bot" else {**fields, "name": None}
 
 
 def label(name: str) -> Table:
