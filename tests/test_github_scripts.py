@@ -11,6 +11,7 @@ import github
 import hubbing
 import pytest
 import scripts
+from conftest import until
 
 from lib import config, events, loop, paths, rounds, sessions
 from lib.errors import AoError, Unknown
@@ -270,6 +271,45 @@ def test_what_github_refuses_is_a_merge_that_failed_and_is_said(world, ready):
     assert pull.merged
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "becomes"),
+    [
+        (405, "Required status check is expected", "merge_failed"),
+        (422, "Head repository is gone", "merge_failed"),
+        (409, "Head branch was modified", "mergeable"),  # to be looked at again: nothing has failed
+        (502, "Bad gateway", "mergeable"),  # it may have happened: asked about
+    ],
+)
+def test_every_refusal_of_a_merge_is_said_and_tried_again_as_it_deserves(world, ready, status, message, becomes):
+    """F34"""
+    _, pull = ready
+    world.local.look()
+    world.hub.fail("status", on="PUT", status=status, message=message)
+    assert message in world.local.call("ao-merge", "shop-1").err
+    rounds.act(world.home)  # settles what is open
+    record = world.local.record("shop-1")
+    assert (record["status"], record["doing"], pull.merged) == (becomes, None, None)
+    if becomes == "merge_failed":
+        assert f"{message} ({status})" in ok(world, "ao-status", "shop-1", "--why").out
+    ok(world, "ao-merge", "shop-1")
+    assert pull.merged and world.local.record("shop-1")["status"] == "merged"
+
+
+def test_a_merge_that_is_shown_late_is_not_made_again(world, ready):
+    """F23: answers of GitHub may be older than what it has done."""
+    _, pull = ready
+    hubbing.configure(world.local, merge=READY, reactions={"approved-and-green": {"action": "auto-merge"}})
+    world.local.look()
+    world.hub.lag(seconds=3)
+    for _ in range(3):
+        rounds.act(world.home)
+        rounds.look(world.home, fresh=True)
+    assert pull.merged and len(world.hub.asked("PUT")) == 1
+    assert world.local.record("shop-1")["status"] == "mergeable"
+    until(lambda: rounds.look(world.home, fresh=True) or world.local.record("shop-1")["status"] == "merged", "merged")
+    assert len(world.hub.asked("PUT")) == 1
+
+
 def test_nothing_is_merged_without_a_check_or_an_approval(world):
     """F31: seconds after it was opened, in a repository without CI too."""
     session = world.session()
@@ -300,8 +340,6 @@ def test_a_limit_in_the_middle_changes_nothing_and_work_goes_on_after_it(world, 
     ok(world, "ao-status", "--all", "--pr")
     world.local.look(3)
     assert len(world.hub.asked()) == count
-    from conftest import until
-
     until(lambda: world.local.look() or not world.local.record("shop-1")["pr_unknown_since"], "it is known again")
     assert world.local.record("shop-1")["status"] == before["status"]
 
