@@ -97,7 +97,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
     spawn.claimable(home, project, number, session["id"])
     with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
-        return merge.look_again(home, project, _take_over(home, project, record, clock), clock)
+        return _take_over(home, project, record, clock)
 
 
 def lost(home: str) -> list[Session]:
@@ -290,9 +290,14 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Se
         workspace = plugins.load("workspace", record["workspace"])
         workspace.switch(home, project, record["workspace_path"], pull["branch"])
     with effects.effect("claim.pull"):
-        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+        pull = plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
     told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
-    return sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
+
+    def change(fresh: Session) -> None:
+        fresh.update(fields, inbox=fresh["inbox"] + told)
+        merge.take_in(fresh, project, pull, clock)  # what was open about another is over, and is not said any more
+
+    return sessions.update(home, record, change, clock)
 
 
 def _check_restorable(session: Session) -> None:
