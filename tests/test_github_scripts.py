@@ -295,6 +295,18 @@ def test_every_refusal_of_a_merge_is_said_and_tried_again_as_it_deserves(world, 
     assert pull.merged and world.local.record("shop-1")["status"] == "merged"
 
 
+def test_a_merge_whose_branch_cannot_be_deleted_yet_is_no_failed_merge(world, ready):
+    """F33"""
+    session, pull = ready
+    hubbing.configure(world.local, merge={**READY, "delete_branch": True})
+    world.local.look()
+    world.hub.fail("bad_gateway", on="git/ref", times=1)
+    assert "is merged, but not tidied up" in world.local.call("ao-merge", "shop-1").err
+    assert pull.merged and not world.local.record("shop-1")["merge_failure"]
+    rounds.act(world.home)
+    assert world.local.record("shop-1")["status"] == "merged" and session["branch"] not in world.remote.refs
+
+
 def test_a_merge_that_is_shown_late_is_not_made_again(world, ready):
     """F23: answers of GitHub may be older than what it has done."""
     _, pull = ready

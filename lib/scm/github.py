@@ -27,6 +27,7 @@ from lib.scm import (
     _github_logs,
     _github_pace,
     _github_query,
+    _merged,
 )
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
@@ -173,14 +174,14 @@ def failures(home: str, project: Project, session: Session) -> list[Failure]:
 
 def comments(home: str, project: Project, session: Session) -> list[Comment]:
     """What reviewers wrote and nobody settled."""
-    number = _number(home, project, session)
-    return _seen(home, project, number).comments(number)
+    number, seen = _shown(home, project, session)
+    return seen.comments(number)
 
 
 def approvals(home: str, project: Project, session: Session) -> list[Comment]:
     """What those wrote who approve."""
-    number = _number(home, project, session)
-    return _seen(home, project, number).approvals(number)
+    number, seen = _shown(home, project, session)
+    return seen.approvals(number)
 
 
 def ci_wanted(pull: Pull, project: Project) -> bool:
@@ -189,8 +190,8 @@ def ci_wanted(pull: Pull, project: Project) -> bool:
 
 def plan_merge(home: str, project: Project, session: Session, method: str, actor: str = "") -> dict[str, str]:
     """What to merge: the head that was seen. Raises Moved when it is another by now."""
-    number = _number(home, project, session)
-    now, seen = _seen(home, project, number).facts(number), session.get("pr") or {}
+    now, seen = pull(home, project, session), session.get("pr") or {}
+    number = now["number"]
     if now["state"] != "open" or now["is_draft"] or now["from_fork"]:
         what = now["state"] if now["state"] != "open" else "a draft" if now["is_draft"] else "from another repository"
         raise Blocked(f"cannot merge pull request '{number}': it is {what}")
@@ -224,18 +225,14 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
 
 def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
     """Delete a merged branch here and at GitHub, where `merge.delete_branch` says so and it has nothing more in it."""
-    with git.changing(home, project.path):
-        is_free = branch not in git.checkouts(project.path)
-        if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
-        is_gone = git.commit(project.path, git.HEADS + branch) is None
+    is_gone = _merged.delete_branch(home, project, branch, merged_sha)
     _delete_remote(home, project, branch, merged_sha)
     return is_gone
 
 
 def pull(home: str, project: Project, session: Session) -> Pull:
-    number = _number(home, project, session)
-    return _seen(home, project, number).facts(number)
+    number, seen = _shown(home, project, session)
+    return seen.facts(number)
 
 
 def fetch(home: str, project: Project, pull: Pull) -> None:
@@ -291,7 +288,7 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     else:
         state = {"state": "closed" if word == "close" else "open"}
         gh.ask(home, repo.host, repo.path("pulls", number), "PATCH", state)
-    return _seen(home, project, number).facts(number)
+    return pull(home, project, session)
 
 
 def review(
@@ -307,8 +304,7 @@ def review(
     """Post a review in the name that `gh` is logged in as; what it said already of this head is not said again."""
     if author:
         raise AoError("a review at GitHub is in the name that gh is logged in as; leave out --as")
-    repo, number = gh.repository(project), _number(home, project, session)
-    seen = _seen(home, project, number)
+    repo, (number, seen) = gh.repository(project), _shown(home, project, session)
     if said["file"] and not said["line"]:  # GitHub has no place for it
         said = {**said, "body": f"{said['file']}: {said['body']}", "file": ""}
     fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[decision]}
@@ -318,15 +314,14 @@ def review(
         fields["body"] = said["body"]
     if not seen.has_said(number, decision, said):
         gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
-    return _seen(home, project, number).facts(number)
+    return pull(home, project, session)
 
 
 def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
     """Settle the thread that holds a comment, by the comment's id."""
-    repo, number = gh.repository(project), _number(home, project, session)
-    id = _seen(home, project, number).thread_of(thread)
-    gh.mutate(home, repo.host, "resolveReviewThread", "threadId", id)
-    return _seen(home, project, number).facts(number)
+    _, seen = _shown(home, project, session)
+    gh.mutate(home, gh.repository(project).host, "resolveReviewThread", "threadId", seen.thread_of(thread))
+    return pull(home, project, session)
 
 
 def program(project: Project) -> str | None:
@@ -340,6 +335,12 @@ def _number(home: str, project: Project, session: Session) -> int:
     return int(number)
 
 
+def _shown(home: str, project: Project, session: Session) -> tuple[int, _Look]:
+    """The number of the session's pull request, and a look at it."""
+    number = _number(home, project, session)
+    return number, _seen(home, project, number)
+
+
 def _seen(home: str, project: Project, *numbers: int) -> _Look:
     """A look at these pull requests alone, now. Raises Unknown when one is not shown."""
     found = _Look(home, project, gh.repository(project), [], _github_pace.MOST)
@@ -348,12 +349,13 @@ def _seen(home: str, project: Project, *numbers: int) -> _Look:
 
 
 def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
-    """Tidy up behind a merge; may be done again after a crash."""
-    if plan["method"] != "merge" and git.commit(project.path, plan["head_sha"]):
-        with git.changing(home, project.path):  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{plan['number']}-{plan['head_sha'][:12]}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"])
-    _delete_remote(home, project, plan["branch"], plan["head_sha"])
+    """Tidy up behind a merge; may be done again after a crash. What fails here is no failed merge."""
+    try:
+        with git.changing(home, project.path):
+            _merged.keep_head(project, plan)
+        _delete_remote(home, project, plan["branch"], plan["head_sha"])
+    except AoError as error:
+        raise Unknown(f"pull request '{plan['number']}' is merged, but not tidied up: {error}") from error
 
 
 def _delete_remote(home: str, project: Project, branch: str, merged_sha: str) -> None:

@@ -16,7 +16,20 @@ from lib import config, git, render
 from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
+from lib.scm import (
+    Blocked,
+    Comment,
+    Failure,
+    Moved,
+    Pull,
+    Session,
+    _checks,
+    _follow,
+    _merged,
+    _merging,
+    _pulls,
+    _reviews,
+)
 
 
 def look(
@@ -162,15 +175,7 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
 
 
 def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
-    """Delete a merged branch where `merge.delete_branch` says so; whether it is gone. Absent is success.
-
-    It stays when it has more commits than were merged, and while a worktree has it checked out.
-    """
-    with git.changing(home, project.path):
-        is_free = branch not in git.checkouts(project.path)
-        if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha, limit="git-write")
-        return git.commit(project.path, git.HEADS + branch) is None
+    return _merged.delete_branch(home, project, branch, merged_sha)
 
 
 def program(project: Project) -> str | None:
@@ -334,8 +339,6 @@ def _say_merged(home: str, project: Project, plan: Mapping[str, str]) -> None:
     end = {"state": "merged", "merged_sha": plan["commit"], "ended_at": iso(time.time()), "note": ""}
     _pulls.change(home, project.id, number, lambda fields: fields["state"] == "merged" or fields.update(end))
     with git.changing(home, project.path):
-        if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{number}-{plan['head_sha'][:12]}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
+        _merged.keep_head(project, plan)
         git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"], limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])
