@@ -6,6 +6,7 @@ import os
 import time
 
 import forging
+import github
 import hubbing
 import pytest
 
@@ -333,6 +334,22 @@ def test_a_merge_merges_and_deletes_its_branch_although_a_worktree_has_it(world,
     assert session["branch"] not in world.remote.refs
     assert scm.is_merged(world.home, project(world), session, plan)
     assert world.look(known(session, pull))["state"] == "merged"
+
+
+def test_at_an_enterprise_host_all_is_the_same(hub, home, tmp_path):
+    """Its API has other paths, and GraphQL no budget."""
+    remote = hub.repo("corp/tools", github.ENTERPRISE)
+    world = hubbing.World(hub, remote, hubbing.clone(home, tmp_path, remote, merge={"delete_branch": True}))
+    session = world.session()
+    pull = world.pull(session)
+    pull.thread("Why?")
+    remote.check(pull, "test", "failure", log="boom")
+    found = world.look(session)
+    assert (found["number"], found["owner"], found["ci_status"], len(found["threads"])) == (1, "corp", "failing", 1)
+    assert "boom" in scm.failures(home, project(world), known(session, pull))[0].log
+    merge(world, known(session, pull))
+    assert pull.merged and list(remote.refs) == ["main"]
+    assert github.HOST not in {request.host for request in hub.asked()}
 
 
 def test_a_push_between_look_and_merge_is_not_merged(world, session):
