@@ -21,6 +21,7 @@ Event = dict[str, Any]
 
 # What JSON leaves as it is and YAML does not allow or takes for the end of a line.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+NEEDED: dict[str, Any] = {"id": int, "at": str, "type": str, "session_id": (str, type(None))}  # of each event
 TAIL = 4096  # bytes read to find the last line, and more when it is longer
 LONGEST_TEXT = 8192
 
@@ -60,7 +61,7 @@ def parse(text: str) -> Event | None:
         event = json.loads(text[2:]) if text.startswith("- ") else None
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("id"), int) else None
+    return event if isinstance(event, dict) and all(isinstance(event.get(key), NEEDED[key]) for key in NEEDED) else None
 
 
 def last_id(home: str) -> int:
@@ -118,7 +119,7 @@ def _read(home: str, since: str, after: int, session: str) -> Iterator[Event]:
         with open(path, encoding="utf-8", errors="replace") as file:
             for text in file:
                 event = parse(text)
-                if event is None or event["id"] <= after or event.get("at", "") < since:
+                if event is None or event["id"] <= after or event["at"] < since:
                     continue
                 if not session or event.get("session_id") == session:
                     yield event

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import os
 import re
 import tempfile
@@ -22,7 +23,12 @@ from lib.errors import AoError, Busy, Damaged, Unreadable
 if TYPE_CHECKING:
     import yaml
 
+# What a mapping must hold: `{field: type, or tuple of types, or shape of a mapping, or [shape of each entry]}`. One whose
+# name ends with `?` may be null or absent, `*` is for every value, and what is not named may be anything.
+Shape = dict[str, Any]
+
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
+DEEPEST = 50  # levels of lists and mappings within each other; ours have six
 PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
@@ -33,8 +39,8 @@ _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sex
 )
 
 
-def read(path: str) -> dict[str, Any] | None:
-    """The mapping in a file, None when there is no file. Raises Unreadable when it is not a whole mapping."""
+def read(path: str, shape: Shape | None = None) -> dict[str, Any] | None:
+    """The mapping in a file, None when there is no file. Raises Unreadable when it is not a whole mapping of `shape`."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -44,7 +50,11 @@ def read(path: str) -> dict[str, Any] | None:
         raise Unreadable(f"cannot read '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Damaged(f"cannot read '{path}': {error}") from error
-    return loads(text, path)
+    value = loads(text, path)
+    problem = misfit(value, shape) if shape else ""
+    if problem:
+        raise Damaged(f"cannot read '{path}': {problem}")
+    return value
 
 
 def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
@@ -59,7 +69,26 @@ def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
         raise Damaged(f"cannot read '{path}': {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise Damaged(f"cannot read '{path}': it holds {type(value).__name__}, not a mapping")
+    if not _is_plain(value):
+        raise Damaged(f"cannot read '{path}': it holds an anchor, a tag, or more than {DEEPEST} levels")
     return value
+
+
+def misfit(value: Any, shape: Any, name: str = "") -> str:
+    """What in `value` is not as `shape` says, "" when nothing is."""
+    is_leaf = isinstance(shape, type | tuple)
+    if not isinstance(value, shape if is_leaf else type(shape)):
+        return f"its '{name}' is {type(value).__name__}"
+    if is_leaf:
+        return ""
+    if isinstance(shape, list):
+        parts = [(place, item, shape[0]) for place, item in enumerate(value)]
+    elif "*" in shape:
+        parts = [(key, item, shape["*"]) for key, item in value.items()]
+    else:
+        found = [(key.rstrip("?"), key) for key in shape]
+        parts = [(n, value.get(n), shape[key]) for n, key in found if n == key or value.get(n) is not None]
+    return next(filter(None, (misfit(item, inner, f"{name}.{key}".lstrip(".")) for key, item, inner in parts)), "")
 
 
 def dumps(value: dict[str, Any]) -> str:
@@ -114,14 +143,16 @@ def _save(
             os.unlink(temporary)
 
 
-def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+def update(
+    path: str, change: Callable[[dict[str, Any]], None], shape: Shape | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read, change and write a mapping under its lock, and return it as it was and as it is.
 
     `change` edits the mapping in place; a file that is not there is an empty one. Nothing is written when nothing
     differs. A file that cannot be read raises Unreadable and stays as it is.
     """
     with lock(path):
-        before = read(path) or {}
+        before = read(path, shape) or {}
         after = copy.deepcopy(before)
         change(after)
         if after != before:
@@ -159,14 +190,14 @@ def is_held(path: str) -> bool:
         return True
 
 
-def set_aside(path: str, now: str, rested: float = 0.0) -> str:
+def set_aside(path: str, now: str, rested: float = 0.0, shape: Shape | None = None) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
     One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
     """
     with lock(path):
         try:
-            read(path)
+            read(path, shape)
             return ""
         except Damaged as error:
             if time.time() - os.stat(path).st_mtime < rested:
@@ -214,6 +245,24 @@ def dumper() -> type[yaml.CSafeDumper]:
             return True
 
     return Dumper
+
+
+def _is_plain(value: dict[str, Any]) -> bool:
+    """Whether it is what `dumps` writes: a tree, not too deep to be copied, of texts, numbers, true, false and null."""
+    layer: list[Any] = [value]
+    seen = {id(value)}
+    for _ in range(DEEPEST):
+        inner = [item for one in layer for item in (one.values() if isinstance(one, dict) else one)]
+        layer = [item for item in inner if isinstance(item, dict | list)]
+        ids = set(map(id, layer))
+        if len(ids) < len(layer) or ids & seen or not all(map(_is_scalar, inner)):
+            return False
+        seen |= ids
+    return not layer
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | None | dict | list) or (isinstance(value, float) and abs(value) < math.inf)
 
 
 def _sync(folder: str) -> None:

@@ -51,4 +51,4 @@ def sentence(notification: Mapping[str, Any]) -> str:
     status = f"({of('status')})" if of("status") else ""
     head = " ".join(filter(None, (f"[{of('priority')}]", who, status)))
     links = "".join(f" {of(key)}" for key in ("pr_url", "issue_url") if of(key))
-    return render.plain(cli.one_line(f"{head}: {of('message')}{links}"))
+    return cli.one_line(f"{head}: {of('message')}{links}")

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from lib import paths, render, store
+from lib import cli, paths, render, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.tracker import Issue
@@ -99,10 +99,10 @@ def _numbers(states: dict[str, Any]) -> set[int]:
 
 
 def _number(id: str) -> int:
-    text = id.strip().removeprefix("#")
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise AoError(f"not an issue number: '{id}'; see: ao-issue list")
-    return int(text)
+    number = cli.number(id.strip())
+    if number is None:
+        raise AoError(f"not an issue number: '{id[:80]}'; see: ao-issue list")
+    return number
 
 
 def _files(project: Project) -> dict[int, str]:
