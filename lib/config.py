@@ -84,7 +84,7 @@ def examine(path: str | None) -> tuple[Config, dict[str, list[str]]]:
     pattern.update({word: top["defaults"][word] for word in INHERITED}, reactions=top["reactions"])
     projects = _projects(check, pattern, top, own)
     broken = {id: texts[0] for id, texts in check.mistakes.items() if id}
-    sound = {id: project for id, project in projects.items() if id not in broken}
+    sound = {id: project for id, project in projects.items() if id not in check.mistakes}
     return Config(path or "", top, sound, broken, check.warnings, frozenset(check.hidden)), check.mistakes
 
 

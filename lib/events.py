@@ -34,9 +34,9 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
     with store.lock(folder):
         newest = [os.path.basename(path) for path in files(home)[-1:]]
         path = os.path.join(folder, max([clock.iso[:10] + ".yaml", *newest]))  # ids grow from file to file
-        first = last_id(home) + 1
-        lines = [line({"id": first + place, "at": clock.iso, **event}) for place, event in enumerate(events)]
         try:
+            first = last_id(home) + 1
+            lines = [line({"id": first + place, "at": clock.iso, **event}) for place, event in enumerate(events)]
             os.makedirs(folder, mode=0o700, exist_ok=True)
             with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -86,6 +86,8 @@ def files(home: str) -> list[str]:
         found = sorted(name for name in os.listdir(folder) if re.fullmatch(r"\d{4}-\d\d-\d\d\.yaml", name))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise AoError(f"cannot read '{folder}': {error.strerror}") from error
     return [os.path.join(folder, name) for name in found]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
 from lib.agent import Reading
-from lib.clock import Clock
+from lib.clock import LATEST, Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
@@ -193,9 +193,10 @@ def _read_reports(home: str, session: Session) -> tuple[tuple[tuple[float, str, 
 
 def _seconds(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         return 0.0
+    return seconds if 0.0 <= seconds < LATEST else 0.0
 
 
 class _Looks:

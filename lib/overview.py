@@ -43,20 +43,38 @@ TEXTS = (
 )
 CHECKS = [{"name": str, "status": str}]
 PULL = {"number": int, "state": str, "head_sha?": str, "ci_checks?": CHECKS, "red_since?": str, "head_seen_at?": str}
+LISTS = ("threads?", "bot_threads?", "blockers?", "approved_by?", "expected_checks?")
 INTENT = {"id": str, "action": str, "fingerprint": str, "at": str, "items?": list, "head_sha?": str, "told?": dict}
 CONDITION = {
-    **{"since": str, "attempts": int, "failures?": int, "turn_spent?": (int, float), "intent?": INTENT},
+    "since": str,
+    "attempts": int,
+    "failures?": int,
+    "turn_spent?": (int, float),
+    "intent?": INTENT,
     **dict.fromkeys(("head?", "escalated_at?", "turn_since?", "quiet_since?", "delivered_head?", "waiting_for?"), str),
     "result?": {"at": str},
 }
 MESSAGE = {"id": str, "state": str, "from": str, "text": str, "delivered_at?": str, "sending_at?": str}
 SHAPE = {
-    **{"id": str, "project_id": str, "status": str, "rev": int, "told?": {"*": list}, "inbox?": [MESSAGE]},
+    "id": str,
+    "project_id": str,
+    "status": str,
+    "rev": int,
+    "told": {"*": list},
+    "inbox": [MESSAGE],
     **{name + "?": str for name in TEXTS},
     **dict.fromkeys(("exit_code?", "claimed_pr_number?", "missed_looks?", "reports_read?"), int),
-    **{"pr?": {**PULL, **dict.fromkeys(("threads?", "bot_threads?", "blockers?", "approved_by?"), list)}},
-    **{"conditions?": {"*": CONDITION}, "doing?": {"effect": str, "at": str}, "agent_config?": dict, "hold?": dict},
-    **{"merge_failure?": {"error": str}, "report?": {"state": str, "at": str}, "screen?": dict},
+    "pr?": {
+        **PULL,
+        **dict.fromkeys(("threads?", "bot_threads?", "blockers?", "approved_by?", "expected_checks?"), list),
+    },
+    "conditions": {"*": CONDITION},
+    "doing?": {"effect": str, "at": str},
+    "agent_config?": dict,
+    "hold?": dict,
+    "merge_failure?": {"error": str},
+    "report?": {"state": str, "at": str},
+    "screen?": dict,
 }
 
 
@@ -108,7 +126,7 @@ def files(home: str) -> Iterator[str]:
 def folders(root: str) -> list[str]:
     """The folders of the projects in sessions/ or archive/."""
     try:
-        return sorted(one.path for one in os.scandir(root) if one.is_dir())
+        return sorted(one.path for one in os.scandir(root) if one.is_dir() and paths.is_name(one.name))
     except FileNotFoundError:
         return []
 
@@ -155,8 +173,8 @@ def record(path: str) -> Record | None:
 
     found = store.read(path)
     problem = store.misfit(found, SHAPE) if found is not None else ""
-    if found and not problem and f"{found['id']}.yaml" != os.path.basename(path):
-        problem = f"its id is '{found['id']}'"
+    if found and not problem and not path.endswith(f"/{found['project_id']}/{found['id']}.yaml"):
+        problem = f"it says that it is '{found['id']}' of project '{found['project_id']}'"
     if problem:
         raise Unreadable(f"cannot read '{path}': {problem}")
     return found

@@ -17,6 +17,18 @@ from lib.config import Project
 from lib.errors import AoError, Unreadable
 
 Record = dict[str, Any]
+SHAPE: store.Shape = {
+    "next_number?": int,
+    "problems?": {"*": str},
+    "conditions?": {
+        "*": {
+            "since": str,
+            "item": str,
+            "intent?": {"id": str, "item": str, "told": {"id": str}},
+            "result?": {"at": str},
+        }
+    },
+}
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
@@ -67,22 +79,31 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
     for problem in problems:
         groups.setdefault(problem["project_id"], [])
     for project, members in groups.items():
-        path = paths.project(home, project)
         mine = [problem for problem in problems if problem["project_id"] == project]
         try:
-            facts = store.read(path) or {}
-        except Unreadable:
-            facts = {}
-            mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
-        trial = copy.deepcopy(facts)
-        _fold(trial, members, mine, clock)
-        if trial != facts:
-            before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock))
-            known = before.get("problems") or {}
-            new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-            names = {"type": "tick_error", "project_id": project}
-            found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
-            events.append(home, clock, found)
+            _evaluate(home, project, members, mine, clock)
+        except AoError as error:
+            problems.append({"session_id": None, "project_id": project, "message": str(error)})
+
+
+def _evaluate(
+    home: str, project: str, members: list[Mapping[str, Any]], mine: list[dict[str, Any]], clock: Clock
+) -> None:
+    path = paths.project(home, project)
+    try:
+        facts = store.read(path, SHAPE) or {}
+    except Unreadable:
+        facts = {}
+        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso, shape=SHAPE)})
+    trial = copy.deepcopy(facts)
+    _fold(trial, members, mine, clock)
+    if trial != facts:
+        before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock), SHAPE)
+        known = before.get("problems") or {}
+        new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
+        names = {"type": "tick_error", "project_id": project}
+        found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+        events.append(home, clock, found)
 
 
 def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
@@ -174,7 +195,7 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
                 intent={"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}, result=None
             )
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
     triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
     events.append(home, clock, [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))])
 
@@ -185,7 +206,7 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
         if condition and (condition.get("intent") or {}).get("id") == id:
             condition["result"] = {"ok": not error, "error": error or None, "at": clock.iso}
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
 
 
 def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
@@ -207,7 +228,7 @@ def _title(session: Mapping[str, Any]) -> str:
 
 
 def _conditions(home: str, project: Project) -> Record:
-    return (store.read(paths.project(home, project.id)) or {}).get("conditions") or {}
+    return (store.read(paths.project(home, project.id), SHAPE) or {}).get("conditions") or {}
 
 
 def _is_told(condition: Mapping[str, Any]) -> bool:

@@ -14,7 +14,22 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lib import deliver, effects, events, git, launch, paths, plugins, proc, prompts, render, sessions, status, store
+from lib import (
+    deliver,
+    effects,
+    events,
+    git,
+    launch,
+    paths,
+    plugins,
+    proc,
+    projects,
+    prompts,
+    render,
+    sessions,
+    status,
+    store,
+)
 from lib.agent import Launch
 from lib.clock import Clock
 from lib.config import Project, setting
@@ -211,7 +226,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
                 if sessions.create(home, record, clock):
                     break
             held.close()
-        store.write(path, {**(store.read(path) or {}), "next_number": number + 1})
+        store.write(path, {**(store.read(path, projects.SHAPE) or {}), "next_number": number + 1})
 
 
 def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:
@@ -240,7 +255,7 @@ def _check_free(home: str, request: Request) -> set[str]:
 
 
 def _next_number(home: str, project: Project) -> int:
-    return int((store.read(paths.project(home, project.id)) or {}).get("next_number") or 1)
+    return int((store.read(paths.project(home, project.id), projects.SHAPE) or {}).get("next_number") or 1)
 
 
 def _name(home: str, request: Request, record: Session, number: int, taken: set[str]) -> bool:

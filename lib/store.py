@@ -23,7 +23,7 @@ from lib.errors import AoError, Busy, Damaged, Unreadable
 if TYPE_CHECKING:
     import yaml
 
-# What a mapping must hold: `{field: type, or tuple of types, or shape of a mapping, or [shape of each entry]}`. One whose
+# What a mapping must hold: `{field: type, tuple of types, shape of a mapping, or [shape of each entry]}`. A field whose
 # name ends with `?` may be null or absent, `*` is for every value, and what is not named may be anything.
 Shape = dict[str, Any]
 
@@ -40,7 +40,7 @@ _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sex
 
 
 def read(path: str, shape: Shape | None = None) -> dict[str, Any] | None:
-    """The mapping in a file, None when there is no file. Raises Unreadable when it is not a whole mapping of `shape`."""
+    """The mapping in a file, None when there is no file. Raises Unreadable for all but a whole mapping of `shape`."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lib import cli, paths, render
+from lib import cli, paths
 from lib.errors import AoError
 
 TAIL = 262_144  # bytes at the end of the log in which a notification is looked for after a crash

@@ -23,7 +23,10 @@ RUN = ("name", "head_sha", "base_sha", "status", "conclusion", "log", "lines", "
 REVIEW = ("id", "author", "session", "decision", "body", "file", "at")
 SHAPE: store.Shape = {
     **dict.fromkeys(WORDS, str),
-    **{"number": int, "session": str, "is_draft": bool, "ended_at?": str},
+    "number": int,
+    "session": str,
+    "is_draft": bool,
+    "ended_at?": str,
     "against": {"head_sha?": str, "base_sha?": str, "mergeable?": bool},
     "runs": [dict.fromkeys(RUN, str)],
     "reviews": [dict.fromkeys(REVIEW, str)],

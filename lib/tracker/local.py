@@ -24,6 +24,7 @@ from lib.tracker import Issue
 FOLDER = os.path.join("docs", "issues")
 LARGEST = 256 * 1024  # bytes that are read of an issue; nobody means more than that as a task
 LONGEST_TITLE = 200
+SHAPE: store.Shape = {"closed?": [int], "last?": int}  # of the file that holds the states
 _FILE = re.compile(r"0*([0-9]{1,9})(?:[-_. ].*)?\.md")
 
 
@@ -66,20 +67,24 @@ def create(home: str, project: Project, title: str, body: str, labels: Sequence[
         states["last"] = number
         made.append(number)
 
-    store.update(_states(home, project), reserve)
+    store.update(_states(home, project), reserve, SHAPE)
     return get(home, project, str(made[0]))
 
 
 def close(home: str, project: Project, id: str) -> None:
     """Goal-state: an issue that is closed already stays so."""
     number = int(get(home, project, id).id)
-    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states), number})))
+    store.update(
+        _states(home, project), lambda states: states.update(closed=sorted({*_numbers(states), number})), SHAPE
+    )
 
 
 def reopen(home: str, project: Project, id: str) -> None:
     """Goal-state, like close."""
     number = int(get(home, project, id).id)
-    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})))
+    store.update(
+        _states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})), SHAPE
+    )
 
 
 def program(project: Project) -> str | None:
@@ -91,11 +96,11 @@ def _states(home: str, project: Project) -> str:
 
 
 def _closed(home: str, project: Project) -> set[int]:
-    return _numbers(store.read(_states(home, project)) or {})
+    return _numbers(store.read(_states(home, project), SHAPE) or {})
 
 
 def _numbers(states: dict[str, Any]) -> set[int]:
-    return {number for number in states.get("closed") or () if isinstance(number, int)}
+    return {*(states.get("closed") or ())}
 
 
 def _number(id: str) -> int:
