@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
 
-.PHONY: help setup demo test test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
+.PHONY: help setup demo test test-crash test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
+test-crash: $(DEV)       ## kill every process at every point and at random moments; takes a quarter of an hour
+	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some
 	@$(PYTHON) tests/sabotage/run.py $(ARGS)
 lint: $(DEV)             ## check style and types
@@ -35,7 +37,7 @@ status: $(READY)         ## the table of sessions
 doctor: $(READY)         ## check what ao needs and say how to mend it
 	@bin/ao-doctor
 install: $(READY)        ## link the commands into PREFIX/bin (~/.local/bin)
-	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin"
+	@mkdir -p "$(PREFIX)/bin" && ln -sf "$(CURDIR)"/bin/ao* "$(PREFIX)/bin/" && echo "linked into $(PREFIX)/bin" && case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "that is not on your PATH; put it there: export PATH=\"$(PREFIX)/bin:\$$PATH\"" >&2 ;; esac
 install-cron: $(READY)   ## let cron run the loop
 	@sh config/install-cron.sh
 clean:                   ## remove what make made: .venv and caches

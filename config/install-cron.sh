@@ -1,10 +1,11 @@
 #!/bin/sh
-# install-cron.sh: let cron run the loop, with this PATH and AO_HOME. The crontab gets one line, however often this runs,
-# and keeps its others; where it cannot be read for certain it is left alone.
+# install-cron.sh: let cron run the loop, with this PATH and AO_HOME. The crontab gets the line of config/crontab, once
+# however often this runs, and keeps its others; where it cannot be read for certain it is left alone.
 set -eu
-bin=$(cd "$(dirname "$0")/../bin" && pwd -P)
+here=$(cd "$(dirname "$0")" && pwd -P)
 
 quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g; s/%/\\\\%/g")"; } # for sh; cron wants \% for %
+fill() { printf 's|{%s}|%s|' "$1" "$(quoted "$2" | sed 's/[\&|]/\\&/g')"; }         # for sed
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -17,9 +18,8 @@ if ! LC_ALL=C crontab -l >"$scratch/old" 2>"$scratch/why"; then
 fi
 {
     grep -v '/ao-watch.* --for 1m --quiet$' "$scratch/old" || [ $? = 1 ]
-    printf '* * * * * PATH=%s LANG=C.UTF-8 ' "$(quoted "$PATH")"
-    [ -z "${AO_HOME:-}" ] || printf 'AO_HOME=%s ' "$(quoted "$AO_HOME")"
-    printf '%s --for 1m --quiet\n' "$(quoted "$bin/ao-watch")"
+    sed -e '/^#/d' -e "$(fill PATH "$PATH")" -e "$(fill AO_HOME "${AO_HOME:-~/.ao}")" -e "$(fill BIN "${here%/*}/bin")" \
+        "$here/crontab"
 } >"$scratch/new"
 crontab - <"$scratch/new"
 echo "cron looks and acts each minute; see: crontab -l"

@@ -11,6 +11,9 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 VERSION = "0.1.0"
 OLDEST_PYTHON = (3, 11)
+# Python cannot tell which program it is when `env -i` starts it without a PATH. Everything that starts Python again,
+# the keeper and an agent's terminal too, goes by sys.executable.
+sys.executable = sys.executable or os.path.realpath("/proc/self/exe")
 
 
 def _find_packages():  # type: () -> None

@@ -16,12 +16,13 @@ from lib.errors import AoError, UsageError
 TYPE_CHECKING = False  # see render: typing is slow to import
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from lib.config import Config, Project
 
 LEVELS = ("debug", "info", "warning")  # of AO_LOG
+LONGEST_WORD, MOST_WORDS = 40, 12  # of a program's command line that is logged
 TERMINATED = 143
 # What the machine refuses although nothing is wrong with the program: no space, no permission, a file for a folder.
 REFUSALS = (
@@ -29,6 +30,7 @@ REFUSALS = (
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EAGAIN),
 )
 _notices = {"to": "stdout"}
+_interrupt = {"says": ""}
 
 
 def run(main: Callable[[list[str]], int]) -> int:
@@ -37,6 +39,11 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    on_interrupt("")
+    if _is_logged("debug"):
+        from lib import proc
+
+        proc.heard = _log_program
     try:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a letter of a title
         code = main(sys.argv[1:])
@@ -46,6 +53,9 @@ def run(main: Callable[[list[str]], int]) -> int:
         say(f"{name}: {error}")
         return error.code
     except KeyboardInterrupt:
+        if _interrupt["says"]:  # below the ^C that the terminal shows
+            sys.stderr.write("\n" * sys.stderr.isatty())
+            say(f"{name}: {_interrupt['says']}")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         _drop_output()
@@ -68,15 +78,22 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     import re
 
     class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{message}; see: {self.prog} --help")
+        """One that names an option that does not exist, also where an argument is missing besides."""
+
+        words: Sequence[str] = ()
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-            """argparse would take `--project=--` for an empty list."""
+            self.words = [word.partition("=")[0] for word in args or ()]
             for word in args[: args.index("--")] if "--" in args else args:
-                if re.fullmatch("(--[a-z-]+=|-[a-z])--", word):
+                if re.fullmatch("(--[a-z-]+=|-[a-z])--", word):  # argparse would take `--project=--` for an empty list
                     self.error(f"argument {word[:-2].rstrip('=')}: expected one argument")
             return super().parse_known_args(args, namespace)
+
+        def error(self, message: str) -> NoReturn:
+            bogus = [word for word in self.words if word[:1] == "-" < word and word not in self._option_string_actions]
+            is_hidden = bogus and "arguments are required" in message
+            problem = f"unrecognized arguments: {bogus[0]}" if is_hidden else message
+            raise UsageError(f"{problem}; see: {self.prog} --help")
 
     _end_on_sigterm()
     first, _, rest = (doc or "").strip().partition("\n")
@@ -134,6 +151,33 @@ def project(args: argparse.Namespace) -> Project:
     return found.projects[id]
 
 
+def check_project(home: str, id: str | None) -> None:
+    """AoError when there is no such project, neither in the configuration nor in the records; None means all."""
+    if id is None:
+        return
+    from lib import config, paths
+
+    known = set(os.listdir(paths.sessions(home)) if os.path.isdir(paths.sessions(home)) else ())
+    if id in known:
+        return
+    found = config.examine(config.find(os.getcwd()))[0]
+    known |= {*found.projects, *found.broken}
+    if id not in known:
+        raise AoError(f"there is no project '{id}' (known: {', '.join(sorted(known)) or 'none'})")
+
+
+def age(text: str) -> float:
+    """Seconds, for an option that takes a duration."""
+    import argparse
+
+    from lib import clock
+
+    try:
+        return clock.duration(text)
+    except AoError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def text_from(path: str) -> str:
     """The text of a file that an argument names; `-` is standard input."""
     try:
@@ -158,6 +202,15 @@ def each(name: str, items: Iterable[str], act: Callable[[str], dict[str, Any]]) 
     return found
 
 
+def attach(home: str, session: Mapping[str, Any]) -> NoReturn:
+    """Become the terminal of a session's agent."""
+    from lib import plugins
+
+    command = plugins.load("runtime", session["runtime"]).attach(home, session["runtime_handle"])
+    say("leave this terminal with Ctrl-b d; the agent goes on")
+    os.execvp(command[0], command)
+
+
 def answer(value: Any) -> None:
     """Print `value` as JSON on stdout, in one write: UTF-8, whatever the terminal speaks."""
     import json
@@ -173,9 +226,11 @@ def say(text: str) -> None:
 
 
 def log(level: str, text: str) -> None:
-    """Chat for who asks for it with AO_LOG; without it warnings only."""
-    wanted = os.environ.get("AO_LOG", "").lower()
-    if LEVELS.index(level) >= LEVELS.index(wanted if wanted in LEVELS else "warning"):
+    """Chat for who asks for it with AO_LOG: `debug` tells every program that is run, `info` what is done to the world.
+
+    Without AO_LOG warnings only.
+    """
+    if _is_logged(level):
         say(f"{os.path.basename(sys.argv[0])}: {level}: {text}")
 
 
@@ -190,6 +245,11 @@ def notice(text: str) -> None:
     if stream:
         stream.write(text + "\n")
         stream.flush()
+
+
+def on_interrupt(text: str) -> None:
+    """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
+    _interrupt["says"] = text
 
 
 def one_line(text: str) -> str:
@@ -210,6 +270,20 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def _is_logged(level: str) -> bool:
+    wanted = os.environ.get("AO_LOG", "").lower()
+    return LEVELS.index(level) >= LEVELS.index(wanted if wanted in LEVELS else "warning")
+
+
+def _log_program(argv: Sequence[str], seconds: float, code: int | None) -> None:
+    """Never what it read or its environment; of a variable that is set on its command line only the name."""
+    words = [
+        name + "=…" if set_ and name.isupper() else word for word in argv for name, set_, _ in [word.partition("=")]
+    ]
+    short = [word if len(word) <= LONGEST_WORD else word[:LONGEST_WORD] + "…" for word in words[:MOST_WORDS]]
+    log("debug", f"{' '.join(short)}{' …' * (len(words) > MOST_WORDS)}: {seconds:.3f} s, exit code {code}")
+
+
 def _end_on_sigterm() -> None:
     import contextlib
     import signal
@@ -227,5 +301,8 @@ def _around(found: Config, folder: str) -> str | None:
 
     inside = os.path.realpath(folder) + os.sep
     roots = [(project.path, id) for id, project in found.projects.items()]
-    roots += [(os.path.realpath(os.path.dirname(paths.worktree(paths.home(), id, "any"))), id) for id in found.projects]
+    roots += [
+        (os.path.realpath(os.path.dirname(paths.worktree(paths.home(make=False), id, "any"))), id)
+        for id in found.projects
+    ]
     return max(((root, id) for root, id in roots if inside.startswith(root + os.sep)), default=("", None))[1]

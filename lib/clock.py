@@ -25,10 +25,15 @@ class Clock(NamedTuple):
 
     now: float
     gaps: tuple[tuple[float, float], ...] = ()
+    ahead: float = 0.0  # seconds that it is ahead of a wall clock that was set back
 
     @property
     def iso(self) -> str:
         return iso(self.now)
+
+    def noted(self, seconds: float) -> str:
+        """The ISO time at which another program noted something, by its wall clock."""
+        return iso(min(self.now, seconds + self.ahead))
 
     def elapsed(self, since: str | None) -> float:
         """Seconds in which somebody looked, from the ISO time `since` until now; 0 when there is no such time."""
@@ -109,7 +114,7 @@ def read(loop: Mapping[str, Any], at: Look | None = None) -> Clock:
     now = max(at.wall, last.wall + max(0.0, passed))
     seen_until = last.wall + min(max(0.0, passed), LONGEST_LOOK_GAP)
     was_unseen = now - seen_until > (STEP if passed >= 0 else 0)  # a silence, a sleep, a step forward, or a reboot
-    return Clock(now, (*gaps, (seen_until, now)) if was_unseen else gaps)
+    return Clock(now, (*gaps, (seen_until, now)) if was_unseen else gaps, now - at.wall)
 
 
 def look(loop: dict[str, Any], at: Look | None = None) -> Clock:

@@ -154,7 +154,7 @@ RULES = (
     Rule(
         "changes-requested",
         "unresolved comments or a request for changes by people",
-        "none left, or the pull request ends",
+        "no comment is left open, or the pull request ends",
         "ids that were not told yet",
         "open pr",
         items=_items_of_pr("threads"),
@@ -162,7 +162,7 @@ RULES = (
     Rule(
         "bugbot-comments",
         "unresolved comments by bots",
-        "none left, or the pull request ends",
+        "no comment is left open, or the pull request ends",
         "ids that were not told yet",
         "open pr",
         items=_items_of_pr("bot_threads"),
@@ -170,7 +170,7 @@ RULES = (
     Rule(
         "merge-conflicts",
         "the forge says that it conflicts",
-        "known to be clean, or the pull request ends",
+        "it is known to merge cleanly, or the pull request ends",
         "a new head SHA",
         "open pr",
         closes=lambda now: now.pr.get("mergeable") is True,
@@ -179,7 +179,7 @@ RULES = (
     Rule(
         "approved-and-green",
         "the pull request is ready",
-        "no longer ready, or the pull request ends",
+        "it is no longer ready, or the pull request ends",
         "a new head SHA",
         "open pr",
         items=_head_if("blockers", []),
@@ -187,7 +187,7 @@ RULES = (
     Rule(
         "pr-closed",
         "the pull request was closed without being merged",
-        "reopened, or an outcome",
+        "it is reopened, or an outcome is recorded",
         "the pull request's number",
         "pr",
         items=lambda s: [str(s["pr"]["number"])] if pr_of(s).get("state") == "closed" else [],
@@ -225,7 +225,7 @@ RULES = (
     Rule(
         "agent-exited",
         "the agent exited or its terminal is gone, without an outcome",
-        "it runs again, or an outcome",
+        "it runs again, or an outcome is recorded",
         "the exit",
         "agent",
         opens=lambda now: status.has_ended(now.session) and not now.session.get("doing"),
@@ -234,7 +234,7 @@ RULES = (
     Rule(
         "message-waiting",
         "a message was not delivered for 10 minutes, or it cannot be known whether it was",
-        "delivered, or a person was told that it is lost",
+        "it is delivered, or a person was told that it is lost",
         "the message's id",
         "messages",
         items=_troubled_messages,
@@ -288,12 +288,13 @@ def due_items(session: Session, key: str) -> list[str]:
 
 
 def record_result(session: Session, key: str, clock: Clock, error: str = "", is_known: bool = True) -> None:
-    """Note how the intent of a condition ended; only a success counts as an attempt.
+    """Note how the intent of a condition ended; what has failed is no attempt.
 
-    Where it cannot be known whether a message arrived it counts as told: a person hears of it, it is not sent again.
+    Where it cannot be known whether a message arrived it counts: a person hears of it, it is not sent again.
     """
     condition = session["conditions"][key]
     intent, ok = condition["intent"], not error if is_known else None
+    is_late = bool(condition.get("result")) and condition["result"]["ok"] is None  # and was counted as unsure
     condition["result"] = {"fingerprint": intent["fingerprint"], "ok": ok, "error": error or None, "at": clock.iso}
     if intent["action"] == "escalate":
         condition["failures"] = condition.get("failures", 0) + (not ok)
@@ -302,8 +303,7 @@ def record_result(session: Session, key: str, clock: Clock, error: str = "", is_
     condition.update(failures=condition.get("failures", 0) + 1 if error else 0, last_error=error, is_unsure=ok is None)
     if ok is not False:
         _note_told(session, key, intent.get("items") or ())
-    if ok:
-        condition["attempts"] += 1
+        condition["attempts"] += not is_late
     if ok and intent["action"] == "send-to-agent":
         condition["delivered_head"] = intent.get("head_sha") or ""
 

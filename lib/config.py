@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lib import ROOT, paths, store
@@ -47,6 +48,7 @@ class Config(NamedTuple):
     broken: dict[str, str]  # project id -> what is wrong, in one line
     warnings: list[str]
     hidden: frozenset[str] = frozenset()  # texts that came from the environment, never to be shown
+    lines: Mapping[Place, int] = MappingProxyType({})  # where each setting of the file stands
 
 
 def find(start: str, explicit: str | None = None) -> str | None:
@@ -84,8 +86,8 @@ def examine(path: str | None) -> tuple[Config, dict[str, list[str]]]:
     pattern.update({word: top["defaults"][word] for word in INHERITED}, reactions=top["reactions"])
     projects = _projects(check, pattern, top, own)
     broken = {id: texts[0] for id, texts in check.mistakes.items() if id}
-    sound = {id: project for id, project in projects.items() if id not in check.mistakes}
-    return Config(path or "", top, sound, broken, check.warnings, frozenset(check.hidden)), check.mistakes
+    sound = {id: project for id, project in projects.items() if id not in broken}
+    return Config(path or "", top, sound, broken, check.warnings, frozenset(check.hidden), check.lines), check.mistakes
 
 
 def setting(scope: Project | Config, key: str) -> Any:
@@ -109,6 +111,12 @@ def derived_prefix(id: str, taken: set[str]) -> str:
     short = "".join(word[0] for word in words)[:8] if len(words) > 1 else words[0][:8]
     numbered = (f"{short}{number}" for number in range(2, 10_000))
     return next(prefix for prefix in (short, whole, *numbered) if prefix not in taken)
+
+
+def at(source: str, lines: Mapping[Place, int], place: Place, text: str) -> str:
+    """`file:line: setting: text`, with the line of the nearest setting around it that has one."""
+    known = next((place[:size] for size in range(len(place), 0, -1) if place[:size] in lines), ())
+    return f"{source}:{lines.get(known, 1)}: {'.'.join(place)}: {text}"
 
 
 def _upward(folder: str) -> Iterator[str]:
@@ -188,16 +196,22 @@ class _Check:
         self.reactions = reactions  # the built-in ones
         self.lines: dict[Place, int] = {}
         self.mistakes: dict[str, list[str]] = {}  # project id, "" for none -> lines
+        self.places: set[Place] = set()  # of the mistakes
         self.warnings: list[str] = []
         self.hidden: set[str] = set()
 
     def wrong(self, place: Place, text: str) -> None:
+        self.places.add(place)
         project = place[1] if len(place) > 1 and place[0] == "projects" else ""
         self.mistakes.setdefault(project, []).append(self.at(place, text))
 
     def at(self, place: Place, text: str) -> str:
-        known = next((place[:size] for size in range(len(place), 0, -1) if place[:size] in self.lines), ())
-        return f"{self.source}:{self.lines.get(known, 1)}: {'.'.join(place)}: {text}"
+        return at(self.source, self.lines, place, text)
+
+    def missing(self, place: Place, text: str = "") -> None:
+        """What is there and wrong is not missing besides."""
+        if not any(place[:size] in self.places for size in range(1, len(place) + 1)):
+            self.wrong(place, "is missing" + text)
 
     def part(self, given: _Given, word: str) -> dict[str, _Given]:
         """Take the mapping `word` out of `given`."""
@@ -256,7 +270,7 @@ class _Check:
             found.append(entry)
             for word, value in entry.items() if isinstance(item.value, dict) else ():
                 if value is None:
-                    self.wrong((*here, word), "is missing")
+                    self.missing((*here, word))
         return found
 
     def unknown(self, place: Place, word: str, line: int, known: list[str]) -> None:
@@ -309,9 +323,9 @@ def _project(check: _Check, pattern: dict[str, Any], top: dict[str, Any], id: st
     except AoError as error:
         check.wrong(place, str(error))
     if values["path"] is None:
-        check.wrong((*place, "path"), "is missing: the folder of the project's git repository")
+        check.missing((*place, "path"), ": the folder of the project's git repository")
     if values["agent"] == "command" and not values["agent_config"]["command"]:
-        check.wrong((*place, "agent_config", "command"), "is missing: the words of the program that is to work")
+        check.missing((*place, "agent_config", "command"), ": the words of the program that is to work")
     _check_reactions(check, values["reactions"], (*place, "reactions"), top["reactions"])
     values["path"] = _resolved(values["path"] or ".", os.path.dirname(check.source))
     if values["rules_file"]:

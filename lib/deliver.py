@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lib import effects, launch, plugins, prompts, sessions, status, store
-from lib.clock import Clock, iso
+from lib.clock import Clock
 from lib.config import Project
 from lib.errors import Unknown
 from lib.runtime import Gone, Pane
@@ -116,7 +116,6 @@ def _type(line: Line, text: str) -> bool:
     """Paste and press Enter; False without the Enter when a dialog has opened in between, which would take it."""
     with effects.effect("deliver.paste"):
         line.runtime.paste(line.home, line.session["runtime_handle"], text)
-        effects.fault("deliver.paste:inside")
     time.sleep(SETTLE)
     if line.agent.read(line.project, line.screen()).question:
         return False
@@ -175,7 +174,7 @@ def _person(pane: Pane) -> str:
     """What a person does in the terminal that leaves no room for typing, "" when nobody does."""
     if pane.in_mode:
         return "a person scrolls in its terminal"
-    if pane.typed_at and time.time() - pane.typed_at < HANDS_OFF:  # of the wall clock, like everything from tmux
+    if pane.typed_at and abs(time.time() - pane.typed_at) < HANDS_OFF:  # of the wall clock, which may be set back
         return "a person types in its terminal"
     return ""
 
@@ -209,7 +208,7 @@ def _press_again(line: Line, found: Message, is_late: bool) -> None:
     """Press Enter on what stands in the input box, unless a person may have written it."""
     presses, typed_at = found.get("presses", 0) + 1, line.pane.typed_at if line.pane else 0.0
     why = _person(line.pane) if line.pane else ""
-    if why or iso(typed_at) > found["sending_at"]:
+    if why or line.clock.noted(typed_at) > found["sending_at"]:
         _give_up(line, found, is_late, why or "a person has typed in its terminal since")
     elif presses > TRIES:
         _give_up(line, found, True, "it stands in the input box and Enter does not send it")

@@ -101,7 +101,7 @@ def _waits_for(session: Session, key: str) -> str:
     """Who has the next move when everything about a condition was told."""
     if is_with_agent(session, key):
         return "the agent, which was told"
-    others = {"ci-failed": "CI on the current head", "changes-requested": "reviewer", "bugbot-comments": "reviewer"}
+    others = {"ci-failed": "CI on the current head", "changes-requested": "a reviewer", "bugbot-comments": "a reviewer"}
     was_told = (session["conditions"][key].get("result") or {}).get("ok")
     return others.get(key) or ("a person, who was told" if was_told else "nothing that is due")
 

@@ -1,20 +1,20 @@
 """What ao does to the world: every effect by name, the lock that it runs under, and the points where it can be cut off.
 
-A side effect's intent is saved before it and its result after it. A process that dies in between leaves the intent and
-frees the lock, because the kernel frees it; whoever finds an intent whose lock is free asks the world whether the
-effect happened. While the lock is held, the effect is under way and is left alone.
+A side effect's intent is saved before it and its result after it. A process that dies in between leaves the intent, and
+the kernel frees the lock once the programs that it has started have ended too; whoever finds an intent whose lock is
+free asks the world whether the effect happened. While the lock is held, the effect is under way and is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lib import paths, store
+from lib import cli, faults, paths, store
 
 EFFECTS = {
     "spawn.record": "reserve the id by creating the session's record",
@@ -27,27 +27,29 @@ EFFECTS = {
     "notify.send": "tell a person through one notifier",
     "merge.merge": "merge a pull request at the forge",
     "ci.start": "start the checks of a pull request in a process of their own",
+    "ci.run": "run the checks of a pull request in a scratch checkout",
     "issue.close": "close the issue whose work is merged",
     "kill.pane": "end the agent's terminal",
     "restore.pane": "start the agent's terminal again",
+    "claim.branch": "check out the branch of another's pull request",
+    "claim.pull": "make that pull request the session's own",
     "backup.ref": "save a worktree's work under refs/ao/backup",
     "prune.worktree": "remove a worktree and its branch",
     "archive.record": "move a record to the archive",
 }
-_held: list[str] = []  # the effect locks that this process holds
-FAULT = "AO_FAULT"  # tests set it to `<effect>:before`, `<effect>:inside` or `<effect>:after` to be killed there
+_held: dict[str, int] = {}  # the effect locks that this process holds, and the thread that took each
 
 
 @contextlib.contextmanager
 def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
-    with store.lock(path, patience):
-        _held.append(path)
+    with store.lock(path, patience, lasts=True):
+        _held[path] = threading.get_ident()
         try:
             yield
         finally:
-            _held.remove(path)
+            del _held[path]
 
 
 def finish() -> None:
@@ -66,15 +68,10 @@ def effect(name: str) -> Iterator[None]:
     """Mark the code that carries out one effect; the same name may mark it at one place only."""
     if name not in EFFECTS:
         raise KeyError(name)
-    fault(f"{name}:before")
-    yield
-    fault(f"{name}:after")
-
-
-def fault(point: str) -> None:
-    """Die here, as by kill -9, when a test asked for it."""
-    if os.environ.get(FAULT) == point:
-        os.kill(os.getpid(), signal.SIGKILL)
+    with faults.around(name):
+        yield
+        on = [os.path.basename(path) for path, thread in list(_held.items()) if thread == threading.get_ident()]
+        cli.log("info", " ".join([name, *on]) + f": {EFFECTS[name]}")
 
 
 def _lock_path(home: str, session: Mapping[str, Any]) -> str:

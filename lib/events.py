@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lib import paths, status, store
+from lib import faults, paths, status, store
 from lib.clock import Clock
 from lib.errors import AoError
 
@@ -41,11 +41,14 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
             with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
                 size = file.seek(0, os.SEEK_END)
                 torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                lost = [{"type": "log_damaged", "message": f"the end of '{path}' was lost"}] * torn
+                lines = [line({"id": first + n, "at": clock.iso, **event}) for n, event in enumerate(lost + events)]
                 file.write(("\n" * torn + "".join(lines)).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise AoError(f"cannot write '{path}': {error.strerror}") from error
+        faults.step()
 
 
 def line(event: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lib import conditions, sessions, status
 from lib.agent import Reading
-from lib.clock import Clock, iso
+from lib.clock import Clock, parse
 
 Session = dict[str, Any]
 
@@ -45,7 +45,7 @@ def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Cloc
     if seen.basis != basis(record):
         return
     _fold_runtime(record, seen, clock)
-    _fold_reports(record, seen)
+    _fold_reports(record, seen, clock)
     _fold_activity(record, seen, clock)
     _fold_head(record, seen)
     fold_pull(record, seen.pull, clock)
@@ -75,7 +75,8 @@ def _fold_runtime(record: Session, seen: Seen, clock: Clock) -> None:
         missed = int(record.get("missed_looks") or 0) + 1
         if seen.ended:
             record["exit_code"] = seen.ended["code"]
-            _end(record, "exited", str(seen.ended.get("at") or clock.iso), clock)
+            at = parse(seen.ended.get("at"))
+            _end(record, "exited", clock.iso if at is None else clock.noted(at), clock)
         elif missed >= GONE_LOOKS:
             _end(record, "gone", clock.iso, clock)
             _set(record, "is_lost", seen.is_alone or None)
@@ -90,16 +91,16 @@ def _end(record: Session, state: str, at: str, clock: Clock) -> None:
     )
 
 
-def _fold_reports(record: Session, seen: Seen) -> None:
+def _fold_reports(record: Session, seen: Seen, clock: Clock) -> None:
     if seen.reports_end == int(record.get("reports_read") or 0):
         return
     for seconds, kind, value, text in seen.reports:
         if kind == "received":
             _confirm(record, value)
         elif kind == "report" and value in STATES:
-            record["report"] = {"state": value, "at": iso(seconds), "text": text}
+            record["report"] = {"state": value, "at": clock.noted(seconds), "text": text}
         elif kind == "done":
-            record["report"] = {"state": "ready", "at": iso(seconds), "text": text, "is_done": True}
+            record["report"] = {"state": "ready", "at": clock.noted(seconds), "text": text, "is_done": True}
     record["reports_read"] = seen.reports_end
 
 

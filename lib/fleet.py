@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lib import due, notify, projects, sessions
+from lib import due, notify, paths, projects, sessions
 from lib.clock import Clock
 from lib.config import Config, Project
 from lib.errors import AoError, Busy
@@ -33,7 +33,7 @@ def tell(home: str, clock: Clock, only: str | None = None) -> Done:
     records = sessions.everything(home, only).records
     done = _intend_for_lost(home, settings, records, clock)
     letters: list[Letter] = []
-    for place, members in _projects(home, settings, records, clock):
+    for place, members in _projects(home, settings, records, only, clock):
         try:
             for key, condition in projects.due(home, place.project, clock).items():
                 told = projects.news(place.project, key, condition, members, clock)
@@ -92,14 +92,16 @@ def _finish(place: Place, session: Session, key: str, id: str, error: str) -> No
 
 
 def _projects(
-    home: str, settings: projects.Settings, records: list[Session], clock: Clock
+    home: str, settings: projects.Settings, records: list[Session], only: str | None, clock: Clock
 ) -> Iterator[tuple[Place, list[Session]]]:
-    """Every project with its sessions, by the configuration of the newest of them."""
-    groups: dict[str, list[Session]] = {}
+    """Every project with its sessions, by the configuration of the newest of them; also one that has lost the last."""
+    groups: dict[str, list[Session]] = {name: [] for name, _ in paths.shared(home) if only in (None, name)}
     for session in records:
         groups.setdefault(session["project_id"], []).append(session)
-    for members in groups.values():
-        newest = max(members, key=lambda session: str(session.get("created_at")))
+    for name, members in groups.items():
+        newest = max(
+            members, key=lambda session: str(session.get("created_at")), default={"id": "", "project_id": name}
+        )
         yield _to_tell(home, settings, newest, clock), members
 
 

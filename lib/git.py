@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
+import glob
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
-from lib import paths, proc, store
+from lib import proc, store
 from lib.errors import AoError
 
 REPOSITORY_PATIENCE = 300.0  # seconds; 20 spawns at once wait for each other's `git worktree add`
@@ -36,7 +37,7 @@ def run(
     """
     env = environment()
     env.update(extra or {})
-    return proc.run(limit, ["git", *args], cwd=folder, env=env, input=input)
+    return proc.run(limit, ["git", *args], cwd=folder, env=env, input=input, changes=limit == "git-write")
 
 
 def out(
@@ -81,10 +82,22 @@ def commit(folder: str, name: str) -> str | None:
 
 @contextlib.contextmanager
 def changing(home: str, folder: str) -> Iterator[None]:
-    """Hold the lock of the repository that `folder` belongs to. The only lock that may be held over git calls."""
-    key = hashlib.sha256(common_dir(folder).encode()).hexdigest()[:16]
-    with store.lock(paths.lock(home, "repo", key), REPOSITORY_PATIENCE):
+    """Hold the lock of the repository that `folder` belongs to, the same for whatever AO_HOME works in it."""
+    with store.lock(os.path.join(common_dir(folder), "ao"), REPOSITORY_PATIENCE, lasts=True):
         yield
+
+
+def moved_away(path: str) -> list[str]:
+    """Move a folder out of the way in one step; it and what earlier runs left undeleted, for the caller to delete.
+
+    A worktree is there whole or not at all: one that was half deleted when its process died would look like work. A
+    program that still writes into it does so somewhere else from now on.
+    """
+    folder, name = os.path.split(path)
+    prefix = f".removed-{name}-"
+    if os.path.lexists(path):
+        os.rename(path, tempfile.mkdtemp(prefix=prefix, dir=folder))  # over the empty folder
+    return glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*"))
 
 
 def branches(folder: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def session() -> Session | None:
     """The session whose agent runs this command, or in whose worktree it is run; None for a person elsewhere."""
-    home = paths.home()
+    home = paths.home(make=False)
     project, id = os.environ.get("AO_PROJECT_ID", ""), os.environ.get("AO_SESSION_ID", "")
     if not (project and id):
         below = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(os.path.join(home, "worktrees")))
@@ -32,8 +32,10 @@ def session() -> Session | None:
 
 def project(args: argparse.Namespace) -> Project:
     """The project that a command means: its session's where it is run in one's worktree, else as in cli.project."""
-    found = None if args.project or args.config else session()
-    return projects.Settings().project(found) if found else cli.project(args)
+    record = None if args.project or args.config else session()
+    found = projects.Settings().project(record) if record else cli.project(args)
+    projects.check_owner(paths.home(make=False), found)
+    return found
 
 
 def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
@@ -45,7 +47,7 @@ def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any
     if number is not None:
         found = project(args)
         return found, {"id": "", "project_id": found.id, "claimed_pr_number": number}
-    record = sessions.find(paths.home(), text)
+    record = sessions.find(paths.home(make=False), text)
     return projects.Settings().project(record), record
 
 

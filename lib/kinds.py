@@ -36,8 +36,9 @@ def _line(value: Any) -> str:
 
 
 def _texts(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ""
+    odd = [item for item in value if not isinstance(item, str)] if isinstance(value, list) else []
+    if isinstance(value, list):
+        return f"must be a list of texts: put {shown(odd[0])} in quotes" if odd else ""
     return f"must be a list of texts, like [{value if isinstance(value, str) else 'one, two'}], not {shown(value)}"
 
 

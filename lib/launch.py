@@ -12,16 +12,18 @@ import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, git, launcher, paths, plugins, store
+from lib import ROOT, faults, git, launcher, paths, plugins, render, store
 from lib.agent import Launch
+from lib.clock import iso
 from lib.config import Project
 from lib.errors import AoError
 
 LONGEST_TEXT = 100_000  # bytes that a command line or a paste can hold; a longer text goes to a file
-_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", "AO_FAULT")) | git.LOCAL_VARIABLES
+_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", faults.VARIABLE)) | git.LOCAL_VARIABLES
 
 
 def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> None:
@@ -31,16 +33,18 @@ def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Lau
     if not shutil.which(os.path.join(folder, program) if os.sep in program else program, path=found["PATH"]):
         raise AoError(f"cannot start the agent: there is no program '{program}' on its PATH; see: ao-config show")
     content = {"argv": launch.argv, "environment": found, "folder": folder}
-    store.replace(_path(home, session), json.dumps(store.clean(content)).encode())
+    path = _path(home, session)
+    if os.path.exists(path) and not _read(path):
+        store.keep_aside(path, iso(time.time()))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(launcher.exit_file(path))  # of an earlier life; gone for good once the new file is there
+    store.replace(path, json.dumps(store.clean(content)).encode())
 
 
 def start(home: str, session: Mapping[str, Any]) -> None:
     """Start the terminal with the launcher in it. AoError when it exists or cannot be started."""
-    path = _path(home, session)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(launcher.exit_file(path))  # of an earlier life
-    runtime = plugins.load("runtime", session["runtime"])
-    runtime.start(home, session["runtime_handle"], launcher.command(path), session["workspace_path"], {})
+    runtime, program = plugins.load("runtime", session["runtime"]), launcher.command(_path(home, session))
+    runtime.start(home, session["runtime_handle"], program, session["workspace_path"], {})
 
 
 def environment(home: str, project: Project, session: Mapping[str, Any]) -> dict[str, str]:
@@ -73,6 +77,15 @@ def ended(home: str, session: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the agent ended, as its launcher left it: {code, at}; None while it runs or when nobody could tell."""
     found = _read(launcher.exit_file(_path(home, session)))
     return found if isinstance(found.get("code"), int) else None
+
+
+def last_screen(home: str, session: Mapping[str, Any]) -> str | None:
+    """What was on the terminal when the agent ended, None when that is not known."""
+    try:
+        with open(launcher.screen_file(_path(home, session)), encoding="utf-8", errors="replace") as file:
+            return render.harmless(file.read())
+    except FileNotFoundError:
+        return None
 
 
 def forget(home: str, session: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ IGNORED = (signal.SIGINT, signal.SIGQUIT)  # keys are for the agent
 RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 HANG_UP = (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL)  # no agent goes on without its terminal
 PATIENCE = 2  # seconds between those
+LINES_KEPT = "-200"  # of the scrollback, beside the screen
 CANNOT_RUN = 127
 
 
@@ -36,6 +37,11 @@ def exit_file(path: str) -> str:
     return path.removesuffix(".json") + ".exit"
 
 
+def screen_file(path: str) -> str:
+    """Where the launch file `path` has what was last on its terminal."""
+    return path.removesuffix(".json") + ".screen"
+
+
 def main(path: str) -> int:
     leaves = exit_file(path)
     try:
@@ -51,6 +57,7 @@ def main(path: str) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(agent, 0)[1])
     code = 128 - code if code < 0 else code
     if not taken:
+        _keep_screen(screen_file(path))
         _leave(leaves, code)
     return code
 
@@ -94,14 +101,31 @@ def _pass_on_signals(agent: int) -> list[int]:
     return taken
 
 
+def _keep_screen(path: str) -> None:
+    """Keep what is on the terminal, which goes with this process."""
+    socket, pane = os.environ.get("TMUX", "").partition(",")[0], os.environ.get("TMUX_PANE", "")
+    argv = ["tmux", "-u", "-S", socket, "capture-pane", "-p", "-J", "-S", LINES_KEPT, "-t", pane]
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        to_file = [(os.POSIX_SPAWN_OPEN, 1, path, flags, 0o600), (os.POSIX_SPAWN_OPEN, 2, os.devnull, flags, 0o600)]
+        tmux = os.posix_spawnp(argv[0], argv, os.environ, file_actions=to_file, setsigdef=RESET)
+    except OSError:
+        return
+    end = time.monotonic() + PATIENCE
+    while os.waitpid(tmux, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(tmux, signal.SIGKILL)
+            end += 3600
+        time.sleep(0.01)
+
+
 def _leave(path: str, code: int, error: str = "") -> None:
-    """Write the exit file, whole or not at all."""
+    """Write the exit file in one go: half of one is no JSON, and is taken for none."""
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"code": code, "at": at, "pid": os.getpid()} | ({"error": error} if error else {}), file)
-    os.replace(temporary, path)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"code": code, "at": at, "pid": os.getpid()} | ({"error": error} if error else {})))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ What is refused is refused on the newest record under the effect lock: a person 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,11 +17,12 @@ from lib import config, deliver, effects, git, launch, merge, paths, plugins, pr
 from lib.clock import Clock
 from lib.conditions import KEYS
 from lib.config import Project
-from lib.errors import AoError, Unknown
+from lib.errors import AoError, Busy, Unknown
 from lib.tracker import Issue
 
 Session = dict[str, Any]
 PATIENCE = 30.0  # seconds that a person's command waits for an effect that is under way
+BRING_BACK = "bring it back into a worktree of its branch: git restore --source={ref} -- ."
 NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when the next one begins
     "outcome": None,
     "error": None,
@@ -35,6 +37,7 @@ NEW_LIFE = {  # the facts that belong to one life of the agent, as they are when
     "report": None,
     "screen": None,
     "question": None,
+    "pruned_at": None,
 }
 
 
@@ -48,7 +51,7 @@ def kill(home: str, session: Session, clock: Clock) -> Session:
 
 def clean_up(home: str, project: Project, session: Session, prune_too: bool, clock: Clock) -> Session:
     """End the agent of a merged session, as `lifecycle.on_merge` wants it."""
-    with _doing(home, session, "cleanup", clock, prune=prune_too) as record:
+    with _doing(home, session, "cleanup", clock, _check_over, prune=prune_too) as record:
         return _end(home, record, clock, project)[0]
 
 
@@ -64,8 +67,8 @@ def prune(
     with _doing(home, session, "prune", clock, check_prunable, prune=True) as record:
         record, freed, ref = _end(home, record, clock, project)
         if archive_too:
-            launch.forget(home, record)
             with effects.effect("archive.record"):
+                launch.forget(home, record)
                 sessions.archive(home, record)
         return freed, ref
 
@@ -78,37 +81,44 @@ def check_prunable(session: Session) -> None:
 
 
 def restore(home: str, project: Project, session: Session, clock: Clock, workspace: str | None = None) -> Session:
-    """Start the agent again: in its conversation where it can resume that, else with its task."""
+    """Start the agent again: in its conversation where it can resume that, else with its task.
+
+    One that runs in that workspace stays as it is.
+    """
+    runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
+    is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
+    if runs and is_there and not session["doing"]:
+        return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)
 
 
 def claim(home: str, project: Project, session: Session, number: int, clock: Clock) -> Session:
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
-    pull = spawn.claimable(home, project, number, session["id"])
-    text = prompts.claimed(project, session, pull)
-    fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
-    fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
-    fields["base_sha"] = spawn.fork_point(project, pull)
-
-    def change(fresh: Session) -> None:
-        if fresh["claimed_pr_number"] != number:
-            fresh["inbox"].append(deliver.message(text, "ao", clock))
-        fresh.update(fields)
-
-    with _doing(home, session, "claim", clock, _check_claiming) as record:
-        workspace = plugins.load("workspace", record["workspace"])
-        workspace.switch(home, project, record["workspace_path"], pull["branch"])
-        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
-        sessions.update(home, record, change, clock)
+    spawn.claimable(home, project, number, session["id"])
+    with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
+        _take_over(home, project, record, clock)
         return merge.look_again(home, project, record, clock)
 
 
 def lost(home: str) -> list[Session]:
-    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code."""
-    records = sessions.everything(home).records
-    gone = [one for one in records if one["runtime_state"] == "gone"]
-    return [one for one in gone if not one["outcome"] and not status.is_merged(one)]
+    """The sessions that went with their terminals, as in a reboot: an agent that ends by itself has an exit code.
+
+    Nobody needs to have looked since: where not one terminal is left, none that ran then does.
+    """
+
+    @functools.cache
+    def is_empty(runtime: str) -> bool:
+        try:
+            return not plugins.load("runtime", runtime).look(home)
+        except Unknown:
+            return False
+
+    def is_gone(one: Session) -> bool:
+        was_alive = one["runtime_state"] == "alive" and launch.ended(home, one) is None
+        return one["runtime_state"] == "gone" or (was_alive and is_empty(one["runtime"]))
+
+    return [one for one in sessions.everything(home).records if not status.is_over(one) and is_gone(one)]
 
 
 @contextlib.contextmanager
@@ -127,6 +137,14 @@ def settle(home: str, project: Project, session: Session, clock: Clock) -> None:
         _settle(home, project, sessions.find(home, session["id"]), clock)
 
 
+def undo_dead_spawns(home: str, project: Project, clock: Clock) -> None:
+    """Undo what killed processes left half spawned, so that it stands in nobody's way."""
+    for session in sessions.everything(home, project.id).records:
+        if status.is_doing(session, "spawn"):
+            with contextlib.suppress(Busy, sessions.Vanished):
+                settle(home, project, session, clock)
+
+
 def is_archived(home: str, session: Session) -> bool:
     return not os.path.exists(paths.session(home, session["project_id"], session["id"]))
 
@@ -139,8 +157,15 @@ def _settle(home: str, project: Project, record: Session, clock: Clock) -> None:
         _end(home, record, clock, project)
     elif effect == "merge":
         merge.settle(home, project, record, clock)
-    elif effect:  # restore, claim: the next look tells how far it came, and a person can ask for it again
-        sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
+    elif effect == "claim":
+        try:
+            _take_over(home, project, record, clock)
+        except AoError as error:  # it was merged or closed meanwhile, or the worktree has changes now
+            if isinstance(error, Unknown):
+                raise
+            _withdraw(home, record, clock)
+    elif effect:  # restore: the next look tells how far it came, and a person can ask for it again
+        _withdraw(home, record, clock)
 
 
 def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) -> None:
@@ -149,7 +174,7 @@ def _settle_spawn(home: str, project: Project, record: Session, clock: Clock) ->
         sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
         return
     has_run = os.path.exists(paths.launch(home, project.id, record["id"]))  # and ended before anybody looked
-    ref = _save_work(home, project, record, record["workspace_path"], clock) if has_run else None
+    ref = _save_work(home, project, record, record["workspace_path"]) if has_run else None
     spawn.roll_back(home, project, record)
     error = "its spawn was interrupted and has been undone" + (f"; what was there is saved as {ref}" if ref else "")
 
@@ -176,7 +201,7 @@ def _doing(
 
     def intend(fresh: Session) -> None:
         check(fresh)
-        fresh["doing"] = {"effect": effect, "at": clock.iso, **more}
+        fresh["doing"] = {"effect": effect, "at": clock.iso, "had_pr": fresh["claimed_pr_number"], **more}
 
     check(session)  # nobody waits to be refused
     with hold(home, session, clock) as before:
@@ -186,8 +211,13 @@ def _doing(
             raise
         except AoError:
             with contextlib.suppress(sessions.Vanished):
-                sessions.update(home, before, lambda fresh: fresh.update(doing=None), clock)
+                _withdraw(home, before, clock)
             raise
+
+
+def _withdraw(home: str, record: Session, clock: Clock) -> None:
+    """Take the intent back."""
+    sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
 
 
 def _end(home: str, record: Session, clock: Clock, project: Project | None = None) -> tuple[Session, int, str | None]:
@@ -196,12 +226,16 @@ def _end(home: str, record: Session, clock: Clock, project: Project | None = Non
     with effects.effect("kill.pane"):
         plugins.load("runtime", record["runtime"]).stop(home, record["runtime_handle"])
     if doing.get("prune") and project:
-        freed, ref = _remove_workspace(home, project, record, clock)
+        freed, ref = _remove_workspace(home, project, record)
 
     def change(fresh: Session) -> list[dict[str, Any]]:
         _stopped(fresh, clock)
-        if doing["effect"] == "kill" and not status.is_merged(fresh) and not fresh["outcome"]:
+        if doing["effect"] == "kill" and not status.is_merged(fresh) and fresh["outcome"] in (None, "errored"):
             fresh["outcome"] = "killed"
+        if doing.get("prune"):
+            fresh["pruned_at"] = clock.iso
+        if ref:
+            fresh["backup_ref"] = ref
         return [{"type": "work_saved", "ref": ref}] if ref else []
 
     return sessions.update(home, record, change, clock), freed, ref
@@ -218,13 +252,13 @@ def _stopped(record: Session, clock: Clock) -> None:
             message.update(state="failed", waiting_for="the session has ended")
 
 
-def _remove_workspace(home: str, project: Project, record: Session, clock: Clock) -> tuple[int, str | None]:
+def _remove_workspace(home: str, project: Project, record: Session) -> tuple[int, str | None]:
     """Save what would be lost and remove the worktree; (bytes freed, the ref that keeps the work).
 
     A folder of their own that somebody restored the session in stays as it is.
     """
     workspace, path = plugins.load("workspace", record["workspace"]), paths.worktree(home, project.id, record["id"])
-    ref = _save_work(home, project, record, path, clock)
+    ref = _save_work(home, project, record, path)
     with effects.effect("prune.worktree"):
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
@@ -233,17 +267,37 @@ def _remove_workspace(home: str, project: Project, record: Session, clock: Clock
     return freed, ref
 
 
-def _save_work(home: str, project: Project, record: Session, path: str, clock: Clock) -> str | None:
-    """Keep what would be lost with the worktree; the ref, None when nothing would be."""
+def _save_work(home: str, project: Project, record: Session, path: str) -> str | None:
+    """Keep what would be lost with the worktree; the ref, named after the intent, None when nothing would be."""
     with effects.effect("backup.ref"):
-        ref: str | None = plugins.load("workspace", record["workspace"]).backup(
-            home, project, record["id"], path, clock.iso
-        )
+        workspace, begun = plugins.load("workspace", record["workspace"]), record["doing"]["at"]
+        ref: str | None = workspace.backup(home, project, record["id"], path, begun)
     return ref
 
 
+def _check_over(session: Session) -> None:
+    if not status.is_over(session):
+        raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
+
+
+def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
+    """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
+    number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
+    pull = spawn.claimable(home, project, number, record["id"])
+    fields = {"branch": pull["branch"], "base_branch": pull["base_branch"], "pr": None, "merge_failure": None}
+    fields |= {"claimed_pr_number": number, "claimed_pr_url": pull["url"], "doing": None}
+    fields["base_sha"] = spawn.fork_point(project, pull)
+    with effects.effect("claim.branch"):
+        workspace = plugins.load("workspace", record["workspace"])
+        workspace.switch(home, project, record["workspace_path"], pull["branch"])
+    with effects.effect("claim.pull"):
+        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+    told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
+    sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
+
+
 def _check_restorable(session: Session) -> None:
-    if status.is_merged(session):
+    if session["status"] in status.TERMINAL - status.RESTORABLE:
         raise AoError(f"cannot restore '{session['id']}': its pull request is merged; see: ao-spawn --help")
 
 
@@ -283,7 +337,11 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
     path = str(record["workspace_path"])
     if os.path.isdir(path):
         return path
-    path = str(plugins.load("workspace", record["workspace"]).reopen(home, project, record["id"], record["branch"]))
+    workspace, id, branch = plugins.load("workspace", record["workspace"]), record["id"], record["branch"]
+    if record["outcome"] == "errored" and git.commit(project.path, git.HEADS + branch) is None:
+        path = str(workspace.create(home, project, id, branch, record["base_sha"]))  # its spawn was undone
+    else:
+        path = str(workspace.reopen(home, project, id, branch))
     spawn.furnish(home, project, {**record, "workspace_path": path})
     return path
 

@@ -68,9 +68,10 @@ def look_again(home: str, project: Project, session: Session, clock: Clock) -> S
 
 def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
     found = plugins.load("scm", config.setting(project, "scm")).look(home, project, [session], clock)
-    if session["id"] not in found:
-        raise Unknown(f"cannot look at the pull request of '{session['id']}' now")
-    return found[session["id"]]
+    pull = found.get(session["id"], False)
+    if pull is False or isinstance(pull, AoError):
+        raise Unknown(f"cannot look at the pull request of '{session['id']}' now" + (f": {pull}" if pull else ""))
+    return pull
 
 
 def _take_in(record: Session, project: Project, pull: Any, clock: Clock) -> None:

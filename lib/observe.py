@@ -10,24 +10,26 @@ from __future__ import annotations
 import functools
 import marshal
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import cache, conditions, config, facts, launch, lives, paths, plugins, projects, sessions, status, threads
 from lib.agent import Reading
-from lib.clock import LATEST, Clock
+from lib.clock import Clock
 from lib.config import Project
-from lib.errors import AoError, Busy, Unknown, reason
+from lib.errors import AoError, Busy, reason
 from lib.runtime import Pane
-from lib.store import set_aside
+from lib.store import UNFINISHED, is_whole, set_aside
 
 Session = dict[str, Any]
 Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
 
 FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
 WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
-UNFINISHED = 10.0  # seconds in which an editor may still be writing a record
+# A line of what hooks reported. Before it, on the same line, may be what a disk has made of an earlier one.
+REPORT = re.compile(r"(\d{10}\.\d{3})\t(received|report|done)\t([^\t]*)\t([^\t]*)$")
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
@@ -35,7 +37,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
-    problems = [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
+    problems = _mend(home, clock, only) + [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, looks = projects.Settings(), _Looks(home)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems)
@@ -56,11 +58,21 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     return problems
 
 
+def _mend(home: str, clock: Clock, only: str | None) -> Problems:
+    """Set aside the damaged files of whole projects, which would stop whoever needs them next."""
+    found = []
+    for project, path in paths.shared(home):
+        if only in (None, project) and not is_whole(path):
+            why = set_aside(path, clock.iso, UNFINISHED)
+            found.append({"session_id": None, "project_id": project, "message": why})
+    return [one for one in found if one["message"]]
+
+
 def _damaged(path: str, why: str, clock: Clock) -> dict[str, Any]:
     """The problem with a record that cannot be read; what is damaged, and not just out of reach, is set aside."""
     folder, name = os.path.split(path)
     names = {"session_id": name.removesuffix(".yaml"), "project_id": os.path.basename(folder)}
-    return {**names, "message": set_aside(path, clock.iso, rested=UNFINISHED) or why}
+    return {**names, "message": sessions.set_aside(path, clock, UNFINISHED) or why}
 
 
 def _project_of(session: Session, settings: projects.Settings) -> tuple[Project | None, str | None]:
@@ -93,8 +105,7 @@ def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems)
                 found[name] = plugins.load("runtime", name).look(home)
             except Exception as error:
                 found[name] = None
-                if not isinstance(error, Unknown):
-                    problems.append({**_problem(session, error), "session_id": None})
+                problems.append({**_problem(session, error), "session_id": None})
     return found
 
 
@@ -114,10 +125,14 @@ def _look_at_forges(
     found: dict[str, Any] = {}
     answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)
     for key, answer in answers.items():
-        if isinstance(answer, dict):
-            found.update(answer)
-        elif not isinstance(answer, Unknown):
-            problems.append({**_problem(groups[key][0], answer), "session_id": None})
+        unknown = answer if isinstance(answer, BaseException) else None
+        for session in groups[key]:
+            pull = unknown or answer.get(session["id"], False)
+            if isinstance(pull, AoError) and not unknown:
+                problems.append(_problem(session, pull))
+            found[session["id"]] = False if isinstance(pull, BaseException) else pull
+        if unknown:
+            problems.append({**_problem(groups[key][0], unknown), "session_id": None})
     return found
 
 
@@ -179,24 +194,16 @@ def _read_reports(home: str, session: Session) -> tuple[tuple[tuple[float, str, 
         size = os.stat(path).st_size
         if size == start:
             return (), start
+        if size < start:  # a disk has lost its end; what is left was read before
+            return (), size
         with open(path, "rb") as file:
-            file.seek(start if size > start else 0)
+            file.seek(start)
             data = file.read(LONGEST_REPORT)
-            begin = file.tell() - len(data)
     except FileNotFoundError:
         return (), 0
     whole = data[: data.rfind(b"\n") + 1]
-    lines = [line.split("\t") for line in whole.decode("utf-8", "replace").splitlines()]
-    found = [(_seconds(line[0]), line[1], line[2], line[3]) for line in lines if len(line) == 4]
-    return tuple(found), begin + len(whole)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return 0.0
-    return seconds if 0.0 <= seconds < LATEST else 0.0
+    lines = map(REPORT.search, whole.decode("utf-8", "replace").split("\n"))
+    return tuple((float(line[1]), line[2], line[3], line[4]) for line in lines if line), start + len(whole)
 
 
 class _Looks:

@@ -23,8 +23,9 @@ CACHE = "sessions"
 OLD = 90.0  # seconds since the last look: clock.LONGEST_LOOK_GAP, which takes longer to import than to repeat
 HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
 PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
+UNSETTLED = ("terminated", "errored")  # until they are restored, killed or pruned
 WAITING = ("needs_input", "stuck", "merge_failed")  # statuses in which nothing goes on without a person
-ROOM_FOR = {False: {"branch": 120}, True: {"activity": 100, "branch": 160}}  # widths, without and with PR_ONLY
+SPARE = ("branch", "age", "activity", "about", "review", "ci", "pr")  # columns that give way to the others, in turn
 COLOURS = {
     **dict.fromkeys(("needs_input", "stuck", "merge_failed"), "red"),
     **dict.fromkeys(("ci_failed", "changes_requested"), "yellow"),
@@ -133,13 +134,13 @@ def folders(root: str) -> list[str]:
 
 def table(entries: Iterable[Entry], now: float, room: int | None = None, colour: bool = False, pr: bool = False) -> str:
     """A line a session; `now`, in seconds since the epoch, gives the ages."""
-    names = [name for name in HEAD if (pr or name not in PR_ONLY) and (not room or room >= ROOM_FOR[pr].get(name, 0))]
+    names = [name for name in HEAD if pr or name not in PR_ONLY]
     rows = []
     for entry in entries:
         cells = dict(zip(HEAD, entry["row"], strict=True))
         cells["age"] = "-" if cells["age"] is None else render.age(now - cells["age"])
         rows.append([cells[name] for name in names])
-    return render.table(rows, names, room, colour)
+    return render.table(rows, names, room, colour, SPARE)
 
 
 def array(entries: Iterable[Entry]) -> bytes:
@@ -148,22 +149,27 @@ def array(entries: Iterable[Entry]) -> bytes:
 
 
 def silence(home: str, now: float) -> str:
-    """That nobody has looked for so long that what is shown may be old, "" when somebody has.
+    """That the fleet is paused, or that nobody has looked for so long that what is shown may be old; "" otherwise.
 
-    By the date of loop.yaml, which each look writes: reading it would take longer than everything else here.
+    By the date of loop.yaml, which each look writes, and one line of it: parsing it would take longer than all else.
     """
+    path = paths.loop(home)
     try:
-        ago = now - os.stat(paths.loop(home)).st_mtime
+        ago = now - os.stat(path).st_mtime
+        with open(path, "rb") as file:
+            is_paused = b"\npaused_at: '" in b"\n" + file.read()
     except FileNotFoundError:
         return "nobody has looked yet; start: ao-watch"
+    if is_paused:
+        return "the fleet is paused: nothing is sent, checked or merged until: ao-stop --resume"
     return f"nobody has looked for {render.age(ago)}; start: ao-watch" if ago > OLD else ""
 
 
 def is_shown(record: Mapping[str, Any]) -> bool:
-    """Whether it belongs into the default view: live, or lost and in need of being restored."""
+    """Whether it belongs into the default view: live, or ended in a way that a person has not settled yet."""
     from lib import status
 
-    return status.is_live(record) or bool(record.get("is_lost") and not record.get("outcome"))
+    return status.is_live(record) or (record["status"] in UNSETTLED and not record.get("pruned_at"))
 
 
 def record(path: str) -> Record | None:
@@ -190,7 +196,7 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
     from lib import clock
 
     pull = one.get("pr") or {}
-    about = str(one.get("issue_title") or one.get("task") or "")
+    about = render.brief(str(one.get("issue_title") or one.get("task") or ""))
     return (
         one["id"],
         (one["status"], COLOURS.get(one["status"], "")),

@@ -13,10 +13,15 @@ NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 LONGEST_NAME = 64
 
 
-def home() -> str:
-    """The folder that holds all of ao's files: $AO_HOME or ~/.ao, made with mode 0700 when it is not there."""
-    path = os.path.abspath(os.path.expanduser(os.environ.get("AO_HOME") or "~/.ao"))
-    if not os.path.isdir(path):
+def home(make: bool = True) -> str:
+    """The folder that holds all of ao's files: $AO_HOME or ~/.ao.
+
+    It is made with mode 0700 when it is not there, except for who only reads.
+    """
+    path = os.path.normpath(os.path.expanduser(os.environ.get("AO_HOME") or "~/.ao"))
+    if not os.path.isabs(path):  # each command would mean another folder, by where it is run
+        raise AoError(f"{'AO_HOME' if os.environ.get('AO_HOME') else 'HOME'} must be an absolute path, not '{path}'")
+    if make and not os.path.isdir(path):
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:
@@ -35,6 +40,14 @@ def name(text: str, what: str = "name") -> str:
     if not is_name(text) or text.endswith((".lock", ".yaml")):
         raise AoError(f"not a valid {what}: {text[:80]!r} (letters, digits, '.', '_' and '-', at most 64)")
     return text
+
+
+def written(home: str, project: str = "*") -> list[str]:
+    """Glob patterns of the folders whose files are replaced by others, and where temporary ones may be left."""
+    import glob  # takes long, and ao-status starts with this module
+
+    patterns = ("", "projects", "cache", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
+    return [os.path.join(glob.escape(home), pattern.replace("*", project)) for pattern in patterns]
 
 
 def sessions(home: str) -> str:
@@ -61,6 +74,21 @@ def forge(home: str, project: str) -> str:
     return os.path.join(home, "forge", name(project, "project"))
 
 
+def shared(home: str) -> list[tuple[str, str]]:
+    """The files that all sessions of a project share, each with the project's name."""
+    import glob
+
+    own = glob.glob(os.path.join(glob.escape(home), "projects", "*.yaml"))
+    forges = glob.glob(os.path.join(glob.escape(home), "forge", "*", "*.yaml"))
+    return [(project_of(home, path), path) for path in sorted(own + forges)]
+
+
+def project_of(home: str, path: str) -> str:
+    """The name of the project that a file belongs to: <kind>/<project>/... or projects/<project>.yaml..."""
+    project, is_folder, _ = os.path.relpath(path, home).partition(os.sep)[2].partition(os.sep)
+    return project if is_folder else project.partition(".yaml")[0]
+
+
 def report(home: str, project: str, id: str) -> str:
     return os.path.join(home, "reports", name(project, "project"), name(id, "session id"))
 
@@ -76,12 +104,15 @@ def worktree(home: str, project: str, id: str) -> str:
 def log(home: str, *parts: str) -> str:
     """A file under logs/; its folder is made."""
     path = os.path.join(home, "logs", *(name(part, "log") for part in parts))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise AoError(f"cannot make the folder of '{path}': {error.strerror}") from error
     return path
 
 
 def lock(home: str, *parts: str) -> str:
-    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`, `repo/<hash>`."""
+    """A file under locks/: `tick`, `react`, `loop`, `effect/<project>/<id>`."""
     return os.path.join(home, "locks", *(name(part, "lock") for part in parts))
 
 

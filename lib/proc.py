@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from lib import faults, keeper, store
 from lib.errors import AoError, Unknown
 
 LIMITS = {  # seconds
@@ -25,12 +29,12 @@ LIMITS = {  # seconds
     "post-create": 600,  # a project's set-up commands; `post_create` may install packages
     "check": 1800,  # one CI check; a project's own `timeout` is used instead where it says so
 }
-# A project's own programs, which start others. They begin once a watcher stands by that ends them all when ao's process
-# is killed: they would be at work in a folder that its successor makes anew. The watcher waits for the end of a pipe.
+# A project's own programs, which start others and take their time. They end when ao's process is killed: they would be
+# at work in a folder that its successor makes anew.
 GUARDED = ("post-create", "check")
-GATE = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
-WATCHER = ("sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "sh")
 ENDING = 2.0  # seconds between asking a program to end and ending it
+# Is told of each program that has ended: its words, how many seconds it took, its exit code. cli sets it for AO_LOG.
+heard: Callable[[Sequence[str], float, int | None], None] | None = None
 
 
 class Result(NamedTuple):
@@ -56,21 +60,26 @@ def run(
     input: str | None = None,
     output: int | None = None,
     seconds: float | None = None,
+    changes: bool = False,
 ) -> Result:
     """Run `argv` to its end and return its exit code and what it printed (undecodable bytes replaced).
 
     `limit` is a key of LIMITS; `seconds` replaces it where a project configures its own. `output` is a file descriptor
-    that takes stdout and stderr instead. Raises TimedOut, Missing, or AoError when the program cannot be started.
+    that takes stdout and stderr instead. A program that `changes` something goes on when this process is killed, and
+    holds on to this thread's lasting locks until it has ended. Raises TimedOut, Missing, or AoError when the program
+    cannot be started.
     """
     wait = LIMITS[limit] if seconds is None else seconds
-    is_guarded, watcher = limit in GUARDED, None
-    input = "go\n" if is_guarded else input
+    is_guarded, guard, began = limit in GUARDED, None, time.monotonic()
+    changes = changes or is_guarded
+    locks = store.lasting() if changes else []
     try:
         process = subprocess.Popen(
-            [*(GATE if is_guarded else ()), *argv],
+            _kept(argv, env, locks, is_guarded) if locks or is_guarded else list(argv),
             cwd=cwd,
             env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            pass_fds=locks,
+            stdin=subprocess.DEVNULL if input is None and not is_guarded else subprocess.PIPE,
             stdout=subprocess.PIPE if output is None else output,
             stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
             start_new_session=True,
@@ -82,7 +91,10 @@ def run(
     except (OSError, ValueError) as error:
         raise AoError(f"cannot run '{argv[0]}': {error}") from error
     try:
-        watcher = _watch(process) if is_guarded else None
+        if is_guarded:
+            guard, process.stdin = process.stdin, None  # it stays open until the program has ended
+        if changes:
+            faults.step()
         out, err = process.communicate(None if input is None else input.encode("utf-8", "replace"), timeout=wait)
     except subprocess.TimeoutExpired:
         _end(process)
@@ -91,9 +103,12 @@ def run(
         _end(process)
         raise
     finally:
-        if watcher:
-            watcher.kill()
-            watcher.communicate()
+        if guard:
+            guard.close()
+        if heard:
+            heard(argv, time.monotonic() - began, process.returncode)
+    if changes:
+        faults.step()
     return Result(process.returncode, (out or b"").decode("utf-8", "replace"), (err or b"").decode("utf-8", "replace"))
 
 
@@ -108,13 +123,15 @@ def detach(argv: Sequence[str], log: str, env: Mapping[str, str]) -> None:
             stderr=output,
             start_new_session=True,
         )
+    faults.step()
 
 
-def _watch(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """A process that ends the group of another when this process ends."""
-    quiet = subprocess.DEVNULL
-    argv = [*WATCHER, str(process.pid)]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
+def _kept(argv: Sequence[str], env: Mapping[str, str] | None, locks: Sequence[int], ends: bool) -> list[str]:
+    """`argv` under the keeper, which holds the locks; `ends`: it ends when nobody holds its standard input any more."""
+    if not shutil.which(argv[0], path=(os.environ if env is None else env).get("PATH")):
+        raise FileNotFoundError(argv[0])
+    words = [",".join(map(str, locks)), "ends" if ends else "goes on"]
+    return [sys.executable, "-IS", os.path.realpath(keeper.__file__), *words, *argv]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

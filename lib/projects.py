@@ -1,4 +1,4 @@
-"""What concerns a whole project: the conditions `all-complete`, `cannot-look` and `config-error`.
+"""What concerns a whole project: the conditions `all-complete`, `cannot-look`, `config-error` and `file-damaged`.
 
 They are kept in projects/<project>.yaml, with the shape of a session's conditions and the same promises: open as long
 as the facts say so, told once.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Mapping
+import glob
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lib import conditions, config, events, paths, status, store
@@ -19,6 +21,7 @@ from lib.errors import AoError, Unreadable
 Record = dict[str, Any]
 SHAPE: store.Shape = {
     "next_number?": int,
+    "path?": str,
     "problems?": {"*": str},
     "conditions?": {
         "*": {
@@ -32,7 +35,8 @@ SHAPE: store.Shape = {
 CANNOT_LOOK_FOR = 900.0  # seconds
 EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
-ALWAYS: dict[str, dict[str, Any]] = {"config-error": {"priority": "urgent", "message": None, "include_summary": False}}
+_URGENT = {"priority": "urgent", "message": None, "include_summary": False}
+ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
 RETRY_AFTER = 60.0  # seconds after which a notification that reached nobody is tried again
 
 
@@ -67,6 +71,15 @@ class Settings:
         return found.projects[name]
 
 
+def check_owner(home: str, project: Project, facts: Mapping[str, Any] | None = None) -> None:
+    """AoError when this id means another repository here: their sessions and pull requests would be mixed up."""
+    known = store.read(paths.project(home, project.id), SHAPE) if facts is None else facts
+    owner = (known or {}).get("path")
+    if owner and owner != project.path and os.path.isdir(owner):
+        why = f"in '{home}' it is the repository '{owner}'"
+        raise AoError(f"cannot use project '{project.id}' for '{project.path}': {why}; give it another id in ao.yaml")
+
+
 def rules(project: Project) -> conditions.Rules:
     return conditions.Rules(config.reactions(project), config.setting(project, "merge"))
 
@@ -82,7 +95,7 @@ def evaluate(home: str, records: Iterable[Mapping[str, Any]], problems: list[dic
         mine = [problem for problem in problems if problem["project_id"] == project]
         try:
             _evaluate(home, project, members, mine, clock)
-        except AoError as error:
+        except AoError as error:  # the other projects have their turn
             problems.append({"session_id": None, "project_id": project, "message": str(error)})
 
 
@@ -93,20 +106,35 @@ def _evaluate(
     try:
         facts = store.read(path, SHAPE) or {}
     except Unreadable:
-        facts = {}
         mine.append({"session_id": None, "message": store.set_aside(path, clock.iso, shape=SHAPE)})
+        facts = store.read(path, SHAPE) or {}
+    fold = functools.partial(_fold, members=members, problems=mine, damaged=_damaged(home, project), clock=clock)
     trial = copy.deepcopy(facts)
-    _fold(trial, members, mine, clock)
+    fold(trial)
     if trial != facts:
-        before, after = store.update(path, functools.partial(_fold, members=members, problems=mine, clock=clock), SHAPE)
-        known = before.get("problems") or {}
-        new = {key: why for key, why in (after.get("problems") or {}).items() if known.get(key) != why}
-        names = {"type": "tick_error", "project_id": project}
-        found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
-        events.append(home, clock, found)
+        store.update(path, functools.partial(_take_in, home, project, fold, clock), SHAPE)
 
 
-def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], clock: Clock) -> None:
+def _take_in(home: str, project: str, fold: Callable[[Record], None], clock: Clock, facts: Record) -> None:
+    known = dict(facts.get("problems") or {})
+    fold(facts)
+    new = {key: why for key, why in (facts.get("problems") or {}).items() if known.get(key) != why}
+    names = {"type": "tick_error", "project_id": project}
+    found = [{**names, "session_id": key if key != why else None, "message": why} for key, why in new.items()]
+    events.append(home, clock, found)
+
+
+def _damaged(home: str, project: str) -> str:
+    """The newest of the project's damaged files that were set aside, with the time in front; "" when none is left."""
+    folders = paths.written(home, project)
+    found = [path for folder in folders for path in glob.glob(os.path.join(folder, f"*{store.ASIDE}*"))]
+    mine = [path for path in found if paths.project_of(home, path) == project]
+    return max((f"{path.rpartition(store.ASIDE)[2]} {path}" for path in mine), default="")
+
+
+def _fold(
+    facts: Record, members: list[Mapping[str, Any]], problems: list[dict[str, Any]], damaged: str, clock: Clock
+) -> None:
     found = {problem["session_id"] or problem["message"]: problem["message"] for problem in problems}
     if found != (facts.get("problems") or {}):
         facts["problems"] = found
@@ -116,6 +144,7 @@ def _fold(facts: Record, members: list[Mapping[str, Any]], problems: list[dict[s
     _open_or_close(facts, "cannot-look", "look" if blind else "", clock)
     broken = any(one.get("config_error") for one in members if status.is_live(one))
     _open_or_close(facts, "config-error", "error" if broken else "", clock)
+    _open_or_close(facts, "file-damaged", damaged, clock)
     newest = max((str(one.get("created_at")) for one in workers), default="")
     _open_or_close(facts, "all-complete", newest if all_ended else "", clock)
 
@@ -166,7 +195,7 @@ def news(
     from lib import notify
 
     reaction = {**config.reactions(project), **ALWAYS}[key]
-    message, item = _message(key, members, reaction), [condition["since"], condition["item"]]
+    message, item = _message(key, condition, members, reaction), [condition["since"], condition["item"]]
     told = notify.notification(key, str(reaction["priority"]), message, clock, project.id, news=item)
     if reaction["include_summary"]:
         told["summary"] = summary(members)
@@ -188,16 +217,17 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
     """Save what a person is about to be told, and say so in the log."""
     from lib import notify
 
+    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
+    found = [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))]
+
     def change(facts: Record) -> None:
         condition = facts["conditions"].get(key)
         if condition:
-            condition.update(
-                intent={"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}, result=None
-            )
+            intent = {"id": told["id"], "at": clock.iso, "item": condition["item"], "told": told}
+            condition.update(intent=intent, result=None)
+            events.append(home, clock, found)
 
     store.update(paths.project(home, project.id), change, SHAPE)
-    triggered = {"type": "reaction_triggered", "reaction_key": key, "action": "notify"}
-    events.append(home, clock, [{**one, "project_id": project.id} for one in (triggered, notify.event(told, "notify"))])
 
 
 def result(home: str, project: Project, key: str, id: str, error: str, clock: Clock) -> None:
@@ -209,12 +239,18 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
     store.update(paths.project(home, project.id), change, SHAPE)
 
 
-def _message(key: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
+def _message(key: str, condition: Mapping[str, Any], members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
     if reaction["message"]:
         return str(reaction["message"])
+    if key == "file-damaged":
+        path = condition["item"].partition(" ")[2]
+        return f"a file was damaged and is set aside as '{path}'; look at what is missing, then remove it: ao-doctor"
     if key == "all-complete":
-        merged = sum(one["status"] == "merged" for one in members)
-        return f"all {len(members)} sessions have ended, {merged} of them merged"
+        counts = {word: sum(one["status"] == word for one in members) for word in ("merged", *sorted(status.TERMINAL))}
+        ends = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return (
+            f"all {len(members)} sessions have ended: {ends}" if len(members) > 1 else f"the session has ended: {ends}"
+        )
     if key == "config-error":
         errors = {one["id"]: one["config_error"] for one in members if one.get("config_error")}
         why = "; ".join(dict.fromkeys(errors.values()))

@@ -38,6 +38,7 @@ from lib.clock import Clock
 from lib.config import Config, Project
 from lib.errors import AoError, Busy, Unknown, reason
 from lib.runtime import Pane
+from lib.scm import Moved
 from lib.tell import compose, sentence
 
 Session = dict[str, Any]
@@ -48,6 +49,13 @@ AT_ONCE = 8  # sessions acted upon at the same time
 WITHIN = 30.0  # seconds that a round waits; what takes longer goes on beside the next rounds
 STARTING = 60.0  # seconds in which a process of its own must have begun
 TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
+
+
+WAITS: dict[type[Exception], str] = {  # an error -> what is waited for
+    Unknown: "an answer",
+    Moved: "another look",
+    Exception: "a remedy",
+}
 
 
 class Place(NamedTuple):
@@ -274,8 +282,9 @@ def _act(place: Place, session: Session, key: str, done: Done) -> bool:
         except (Busy, sessions.Vanished):
             raise
         except Exception as error:  # what stands open beside it is not kept from its turn
-            _wait(place, session, key, f"{'an answer' if isinstance(error, Unknown) else 'a remedy'}: {reason(error)}")
-            if not isinstance(error, Unknown):
+            waits = next(word for kind, word in WAITS.items() if isinstance(error, kind))
+            _wait(place, session, key, f"{waits}: {reason(error)}")
+            if not isinstance(error, Unknown | Moved):
                 done.append({**_note(session, step.action, key), "error": reason(error)})
     return False
 

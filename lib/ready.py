@@ -30,15 +30,14 @@ def blockers(session: Session, merge: Mapping[str, Any], clock: Clock) -> list[s
         found.append("changes are requested")
     elif merge.get("require_review", True) and not _approved_by_another(session):
         found.append("nobody has approved it")
-    if merge.get("require_checks", True):
-        found += _check_blockers(pr)
+    found += _check_blockers(pr, merge.get("require_checks", True))
     if pr.get("mergeable") is None:
         found.append("whether it can be merged is not known yet")
     elif not pr["mergeable"]:
         found.append(f"it conflicts with {pr.get('base_branch')}")
     found += pr.get("forge_blockers") or []
     if clock.elapsed(pr.get("head_seen_at")) < duration(merge.get("settle", "30s")):
-        found.append(f"its head is newer than {merge.get('settle', '30s')}")
+        found.append(f"its newest commit is there for less than {merge.get('settle', '30s')} (merge.settle)")
     return found
 
 
@@ -47,13 +46,14 @@ def _approved_by_another(session: Session) -> bool:
     return pr.get("review_decision") == "approved" and any(by != session["id"] for by in pr.get("approved_by") or ())
 
 
-def _check_blockers(pr: Mapping[str, Any]) -> list[str]:
+def _check_blockers(pr: Mapping[str, Any], are_required: bool) -> list[str]:
+    """What the checks say against it: where none is required there may be none, but what is there must be green."""
     checks = [(check["name"], check.get("status")) for check in pr.get("ci_checks") or ()]
     found = [f"check '{name}': {state}" for name, state in checks if state not in SETTLED]
     names = {name for name, _ in checks}
     if not names and not pr.get("expected_checks"):
-        return ["there is no check: configure one (ci), or set merge.require_checks: false"]
+        return ["there is no check: configure one (ci), or set merge.require_checks: false"] if are_required else []
     found += [f"check '{name}': missing" for name in pr.get("expected_checks") or () if name not in names]
-    if not found and all(state != "passed" for _, state in checks):
+    if are_required and not found and all(state != "passed" for _, state in checks):
         found.append("no check has completed")
     return found

@@ -20,8 +20,10 @@ TEMPLATES = os.path.join(ROOT, "templates")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90"}
 GAP = "  "
 # What gives way when a table is wider than the terminal: columns wider than ROOMY, then the last one, which is for
-# text, down to TEXT, then the widest down to NARROWEST.
-ROOMY, TEXT, NARROWEST = 24, 10, 6
+# text, down to TEXT, then whole columns that can be spared, then the widest down to NARROWEST. The first one never
+# does: it has the names by which things are called.
+ROOMY, TEXT, NARROWEST = 24, 20, 6
+LONGEST = 120  # characters of what others wrote, where a line is cut by no terminal
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 _CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
@@ -29,15 +31,25 @@ Cell = str | tuple[str, str]  # a text, or a text and the name of its colour
 
 
 def table(
-    rows: Sequence[Sequence[Cell]], head: Sequence[str] = (), room: int | None = None, colour: bool = False
+    rows: Sequence[Sequence[Cell]],
+    head: Sequence[str] = (),
+    room: int | None = None,
+    colour: bool = False,
+    spare: Sequence[str] = (),
 ) -> str:
-    """Aligned columns under `head`, at most `room` wide, without trailing blanks; "" for no rows and no head."""
+    """Aligned columns under `head`, at most `room` wide, without trailing blanks; "" for no rows and no head.
+
+    `spare` names columns of the head that are left out where there is no room for them, the first one first.
+    """
     lines: list[Sequence[Cell]] = [head, *rows] if head else list(rows)
     cells = [
         [(plain(cell), "") if isinstance(cell, str) else (plain(cell[0]), cell[1]) for cell in line] for line in lines
     ]
-    widths = _widths([[width(text) for text, _ in line] for line in cells], room)
-    return "".join(_line(line, widths, colour) + "\n" for line in cells)
+    sizes = [[width(text) for text, _ in line] for line in cells]
+    kept = _kept(sizes, head, room, spare)
+    widths = _widths([[line[column] for column in kept if column < len(line)] for line in sizes], room)
+    drawn = (_line([line[column] for column in kept if column < len(line)], widths, colour) for line in cells)
+    return "".join((clip(line, room) if room else line) + "\n" for line in drawn)
 
 
 def plain(text: str) -> str:
@@ -81,6 +93,36 @@ def fit(text: str, room: int) -> str:
     return kept.rstrip() + "…" if room > 0 else ""
 
 
+def clip(line: str, room: int) -> str:
+    """`fit` for a line that may have colours."""
+    text, *coloured = line.split("\x1b[")
+    kept = fit(text, room)
+    for piece in coloured:
+        room -= min(room, width(text))
+        code, _, text = piece.partition("m")
+        kept += f"\x1b[{code}m{fit(text, room)}"
+    return kept
+
+
+def brief(text: str) -> str:
+    """A title or a task in one line, however long its author made it."""
+    return fit(plain(text), LONGEST)
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def size(bytes: int) -> str:
+    """Bytes for people: `800 B`, `164 KiB`, `1.5 GiB`."""
+    value, unit = float(bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
+
+
 def age(seconds: float) -> str:
     """A short age for people: `12s`, `5m`, `3h`, `2d`."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -105,22 +147,27 @@ def room(stream: TextIO) -> int | None:
         return None
 
 
-def redraw(stream: TextIO, text: str, drawn: int = 0, said: str = "") -> int:
-    """Put `text` where the last one stood, which took `drawn` lines, without a blank screen in between.
+def redraw(stream: TextIO, text: str, drawn: Sequence[int] = (), said: str = "", foot: str = "") -> list[int]:
+    """Put `text` where the last one stood, which had lines of the widths `drawn`, without a blank screen in between.
 
-    What was `said` in the meantime goes above it and stays. Returns how many lines `text` takes.
+    What was `said` in the meantime goes above it and stays. `foot` is a last line that is there however long the text
+    is. Returns the widths of what was drawn: a terminal that was made narrower since then has wrapped it.
     """
     if not stream.isatty():
         stream.write(said + text)
-        return 0
+        return []
     columns, rows = os.get_terminal_size(stream.fileno())
-    lines, room = text.splitlines(), max(1, rows - 2)
+    lines, last = text.splitlines(), [foot] if foot else []
+    room = max(1, rows - 2 - len(last))
     lines = lines if len(lines) <= room else [*lines[: room - 1], f"and {len(lines) - room + 1} more; see: ao-status"]
-    lines = [line if "\x1b" in line else fit(line, columns) for line in lines]  # those with colours fit already
-    up = f"\x1b[{drawn}A\r" if drawn else ""
-    stream.write(up + "".join(line + "\x1b[K\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
+    lines = [clip(line, columns) for line in [*lines, *last]]
+    widths = [width(harmless(line)) for line in lines]
+    above = sum(max(1, -(-wide // columns)) for wide in drawn)
+    up = f"\x1b[{above}A\r" if above else ""
+    # Each line is erased first, or a terminal that once wrapped it joins it to the one above when there is room again.
+    stream.write(up + "".join(f"\x1b[2K{line}\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
     stream.flush()
-    return len(lines)
+    return widths
 
 
 def template(name: str, **values: Any) -> str:
@@ -140,13 +187,25 @@ def template(name: str, **values: Any) -> str:
         raise AoError(f"there is no template '{name}' in '{TEMPLATES}'") from error
 
 
+def _kept(sizes: list[list[int]], head: Sequence[str], room: int | None, spare: Sequence[str]) -> list[int]:
+    """The places of the columns for which there is room."""
+    kept = list(range(max(map(len, sizes), default=0)))
+    least = [min(max((line[place] for line in sizes if place < len(line)), default=0), ROOMY) for place in kept]
+    for name in spare:
+        needed = sum(least[place] for place in kept[:-1]) + min(least[kept[-1]], TEXT) + len(GAP) * (len(kept) - 1)
+        if not room or needed <= room:
+            break
+        kept = [place for place in kept if head[place] != name]
+    return kept
+
+
 def _widths(lines: list[list[int]], room: int | None) -> list[int]:
     """The width of each column, so that a line fits into `room`."""
     count = max(map(len, lines), default=0)
     widths = [max((line[column] for line in lines if column < len(line)), default=0) for column in range(count)]
     excess = sum(widths) + len(GAP) * (count - 1) - room if room else 0
-    while excess > 0 and max(widths) > NARROWEST:
-        widest = widths.index(max(widths))
+    while excess > 0 and max(widths[1:], default=0) > NARROWEST:
+        widest = widths.index(max(widths[1:]), 1)
         place = widest if widths[widest] > ROOMY or widths[-1] <= TEXT else count - 1
         widths[place] -= 1
         excess -= 1

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lib import fleet, loop, observe, paths, react, store
+from lib import cli, fleet, loop, observe, paths, react, store
 from lib.clock import Clock
 from lib.errors import Busy
 
@@ -19,7 +19,13 @@ Found = list[dict[str, Any]]
 
 def look(home: str, only: str | None = None) -> Found:
     """Look once; returns what could not be looked at: [{session_id, project_id, message}]."""
-    return _alone(home, "tick", loop.look, lambda clock: observe.run(home, clock, only))
+
+    def work(clock: Clock) -> Found:
+        for folder in paths.written(home):
+            store.sweep(folder)
+        return observe.run(home, clock, only)
+
+    return _alone(home, "tick", loop.look, work)
 
 
 def act(home: str, only: str | None = None) -> Found:
@@ -27,6 +33,13 @@ def act(home: str, only: str | None = None) -> Found:
     if loop.read(home).get("paused_at"):
         return []
     return _alone(home, "react", loop.clock, lambda clock: react.run(home, clock, only) + fleet.tell(home, clock, only))
+
+
+def sentence(one: dict[str, Any]) -> str:
+    """What was done, or why not, in a line."""
+    what = one.get("error") or one.get("action") or f"waits for {one.get('waiting_for')}"
+    words = [one["session_id"] or one["project_id"], one.get("reaction_key"), cli.one_line(str(what))]
+    return ": ".join(str(word) for word in words if word)
 
 
 def _alone(home: str, what: str, start: Callable[[str], Clock], work: Callable[[Clock], Found]) -> Found:

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lib import events, overview, paths, status, store
+from lib import events, faults, overview, paths, status, store
 from lib.clock import Clock
-from lib.errors import AoError
+from lib.errors import AoError, UsageError
 
 Session = dict[str, Any]
 INBOX_KEPT = 50
@@ -87,12 +87,11 @@ def create(home: str, record: Session, clock: Clock) -> bool:
     record["rev"] = 1
     record["status"] = status.derive(record, clock)
     with store.lock(paths.sessions(home)):
-        if any(map(os.path.exists, _files(home, record["id"]))):
+        # A record's lock outlives it, and says that there was one also where it was removed, damaged or lost.
+        if any(os.path.exists(path) or os.path.exists(path + ".lock") for path in _files(home, record["id"])):
             return False
-        if not store.reserve(path, record):
-            return False
-    events.append(home, clock, events.between({}, record))
-    return True
+        events.append(home, clock, events.between({}, record))
+        return store.reserve(path, record)
 
 
 def update(home: str, session: Session, change: Callable[[Session], Any], clock: Clock) -> Session:
@@ -126,8 +125,7 @@ def remove(home: str, session: Session) -> None:
     """Forget a record that never became a session."""
     path = paths.session(home, session["project_id"], session["id"])
     with store.lock(path):
-        if os.path.exists(path):
-            os.unlink(path)
+        store.forget(path)
 
 
 def archive(home: str, session: Session) -> None:
@@ -135,23 +133,42 @@ def archive(home: str, session: Session) -> None:
     path, target = (place(home, session["project_id"], session["id"]) for place in (paths.session, paths.archived))
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     with store.lock(path):
-        os.replace(path, target)
+        faults.step()
+        store.move(path, target)
 
 
 def everything(home: str, project: str | None = None) -> Fleet:
     """All records that are not archived, through the cache: a file is parsed only when it has changed."""
     entries, damaged = overview.entries(home)
     mine = [entry for entry in entries if project in (None, entry["project"])]
-    return Fleet(json.loads(overview.array(mine)), damaged)
+    why = {path: text for path, text in damaged.items() if project in (None, os.path.basename(os.path.dirname(path)))}
+    return Fleet(json.loads(overview.array(mine)), why)
+
+
+def set_aside(path: str, clock: Clock, rested: float) -> str:
+    """Set a damaged record aside; returns what is wrong with it.
+
+    Its last change is lost with it, so a message that was open before may have been sent by now: nobody can know.
+    """
+
+    def mend(record: Session) -> None:
+        for message in record.get("inbox") or ():
+            if message["state"] not in FINAL:
+                message.update(state="unconfirmed", waiting_for="its session's record was damaged; see: ao-attach")
+        record["status"] = status.derive(record, clock)
+
+    return store.set_aside(path, clock.iso, rested, mend)
 
 
 def find(home: str, text: str) -> Session:
     """The record of an exact id (also an archived one), else of an unambiguous prefix."""
+    if not text:
+        raise UsageError("say which session: its id, or the beginning of one; see: ao-status --all")
     for path in _files(home, text) if paths.is_name(text) else ():
         record = overview.record(path)
         if record is not None:
             return record
-    matches = [record for record in everything(home).records if text and str(record["id"]).startswith(text)]
+    matches = [record for record in everything(home).records if str(record["id"]).startswith(text)]
     if len(matches) == 1:
         return matches[0]
     if matches:

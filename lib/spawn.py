@@ -35,6 +35,7 @@ from lib.clock import Clock
 from lib.config import Project, setting
 from lib.errors import AoError
 from lib.tracker import Issue
+from lib.workspace import Taken
 
 Session = dict[str, Any]
 KINDS = {  # the first part of a branch's name, and the words of a label or title that lead to it; else it is `feat`
@@ -136,9 +137,7 @@ def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping
     if pull["state"] != "open" or pull["from_fork"]:
         why = "its branch is in another repository" if pull["from_fork"] else f"it is {pull['state']}"
         raise AoError(f"cannot take over pull request '{number}': {why}")
-    for other in _live(home, project):
-        if other.get("claimed_pr_number") == number and other["id"] != id:
-            raise Refused(f"pull request {number} has a session already: {other['id']} ({other['status']})")
+    _check_unclaimed(_live(home, project), number, id)
     return pull
 
 
@@ -216,6 +215,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
     path, project = paths.project(home, request.project.id), request.project
     taken = _branches(project)
     with store.lock(path):
+        projects.check_owner(home, project)
         taken |= _check_free(home, request)
         for number in itertools.count(_next_number(home, project)):
             if not _name(home, request, record, number, taken):
@@ -226,7 +226,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
                 if sessions.create(home, record, clock):
                     break
             held.close()
-        store.write(path, {**(store.read(path, projects.SHAPE) or {}), "next_number": number + 1})
+        store.write(path, {**(store.read(path, projects.SHAPE) or {}), "path": project.path, "next_number": number + 1})
 
 
 def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:
@@ -241,6 +241,12 @@ def _live(home: str, project: Project) -> list[Session]:
     return [one for one in sessions.everything(home, project.id).records if status.is_live(one)]
 
 
+def _check_unclaimed(live: list[Session], number: int, id: str = "") -> None:
+    for other in live:
+        if other.get("claimed_pr_number") == number and other["id"] != id:
+            raise Refused(f"pull request {number} has a session already: {other['id']} ({other['status']})")
+
+
 def _check_free(home: str, request: Request) -> set[str]:
     """Raise Refused when this request must not be; returns the branches of live sessions."""
     live = _live(home, request.project)
@@ -249,6 +255,8 @@ def _check_free(home: str, request: Request) -> set[str]:
     for other in workers:
         if request.issue and other.get("issue_id") == request.issue.id and not request.force:
             raise Refused(f"issue {request.issue.id} has a session already: {other['id']} ({other['status']})")
+    if request.pull:
+        _check_unclaimed(live, request.pull["number"])
     if most is not None and len(workers) >= most and not request.force:
         raise Refused(f"project '{request.project.id}' has {len(workers)} sessions, and max_sessions is {most}")
     return {str(one["branch"]).lower() for one in live}
@@ -273,7 +281,7 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
         if request.pull:
             workspace.reopen(home, project, record["id"], record["branch"])
         else:
-            workspace.create(home, project, record["id"], record["branch"], record["base_sha"])
+            _create(home, request, record, workspace, clock)
     furnish(home, project, record)
     messages = equip(home, project, record, None, _prompt(request, record), clock)
     if request.pull:
@@ -284,6 +292,17 @@ def _build(home: str, request: Request, record: Session, clock: Clock) -> Sessio
         launch.start(home, record)
     with effects.effect("spawn.inbox"):
         return sessions.update(home, record, lambda fresh: fresh.update(doing=None), clock)
+
+
+def _create(home: str, request: Request, record: Session, workspace: Any, clock: Clock) -> None:
+    """Make the worktree, on a branch of another name when somebody has taken that name since it was chosen."""
+    while True:
+        try:
+            workspace.create(home, request.project, record["id"], record["branch"], record["base_sha"])
+            return
+        except Taken:
+            record["branch"] = _new_branch(request, record, _branches(request.project))
+            sessions.update(home, record, lambda fresh: fresh.update(branch=record["branch"]), clock)
 
 
 def _prompt(request: Request, record: Session) -> str | None:

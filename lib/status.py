@@ -88,7 +88,11 @@ LADDER = (
     Rung("killed", "a person ended it", _outcome("killed"), True, True),
     Rung("done", "the agent reported that a task without pull request is complete", _outcome("done"), True, True),
     Rung("errored", "its spawn or its workspace failed", _outcome("errored"), True, True),
-    Rung("spawning", "reserved, its agent is not running yet", lambda s, c: s.get("runtime_state") == "starting"),
+    Rung(
+        "spawning",
+        "it was reserved, and no look has seen its agent yet",
+        lambda s, c: s.get("runtime_state") == "starting",
+    ),
     Rung("terminated", "the agent has ended and there is no open pull request", _is_terminated, True, True),
     Rung(
         "needs_input",
@@ -108,7 +112,7 @@ LADDER = (
     Rung("review_pending", "a reviewer is asked and has not answered", _open_pr("review_decision", "pending")),
     Rung("pr_open", "a pull request is open", lambda s, c: has_open_pr(s)),
     Rung("idle", "no pull request and the agent idle for over 5 minutes, or parked on purpose", _is_idle),
-    Rung("working", "nothing else holds", lambda s, c: True),
+    Rung("working", "its agent is at work, and nothing of the above holds", lambda s, c: True),
 )
 TERMINAL = frozenset(rung.status for rung in LADDER if rung.terminal)
 RESTORABLE = frozenset(rung.status for rung in LADDER if rung.restorable)

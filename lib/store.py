@@ -3,21 +3,27 @@
 The lock is a sidecar, never x.yaml itself: `write` replaces the file's inode, and a lock on the old inode protects
 nobody. Readers take no lock: a rename is atomic, so they see the old file or the new one. Every file ends with the
 line `...`, YAML's own end of document, so that a file cut short is noticed instead of being read as a smaller one.
+What a file held before it was last written stays beside it: that is what a process leaves which dies before its write,
+so whatever goes on after a crash goes on from there too when a disk has lost the newest state.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import functools
+import glob
 import math
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from lib import faults
 from lib.errors import AoError, Busy, Damaged, Unreadable
 
 if TYPE_CHECKING:
@@ -27,9 +33,16 @@ if TYPE_CHECKING:
 # name ends with `?` may be null or absent, `*` is for every value, and what is not named may be anything.
 Shape = dict[str, Any]
 
+TEMPORARY = ".tmp-"  # how the names of files begin that are about to be renamed
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
 DEEPEST = 50  # levels of lists and mappings within each other; ours have six
-PATIENCE = 20.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
+BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
+UNFINISHED = 10.0  # seconds in which a person's editor may still be writing a file
+PATIENCE = 60.0  # seconds; record locks are held for milliseconds, so longer means that a process hangs
+BLINK = 0.05  # seconds that everybody waits: whoever asks whether a lock is held holds it for a moment
+POLL = 0.005  # seconds between two tries to get a lock
+_kept = threading.local()  # handles: the lasting locks of this thread
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sexagesimals, on/off or yes/no
     ("bool", re.compile(r"^(?:true|false)$"), "tf"),
@@ -101,8 +114,13 @@ def dumps(value: dict[str, Any]) -> str:
 
 
 def write(path: str, value: dict[str, Any], mode: int = 0o600) -> None:
-    """Replace a file by a mapping, all or nothing, also when the power goes."""
-    replace(path, dumps(value).encode("utf-8"), mode)
+    """Replace a file by a mapping, all or nothing, also when the power goes; what it held is kept beside it."""
+    content = dumps(value).encode("utf-8")
+    if os.path.exists(path):
+        with contextlib.suppress(OSError):  # without it a damaged file leaves less behind, which is no reason to fail
+            _unlink(path + BEFORE)
+            os.link(path, path + BEFORE)
+    replace(path, content, mode)
 
 
 def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
@@ -112,7 +130,20 @@ def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) 
 
 def reserve(path: str, value: dict[str, Any]) -> bool:
     """Create a file that nobody else has created, with its content from the first moment on; False when it exists."""
-    return _save(path, dumps(value).encode("utf-8"), os.link)
+    return create(path, dumps(value).encode("utf-8"), 0o600)
+
+
+def create(path: str, content: bytes, mode: int) -> bool:
+    """Like `reserve`, with any content."""
+    return _save(path, content, os.link, mode)
+
+
+def sweep(folders: str) -> None:
+    """Remove the temporary files of writers that were killed, from the folders that a glob pattern means."""
+    for path in glob.glob(os.path.join(folders, TEMPORARY + "*")):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it for as long as it lives
+            os.unlink(path)
 
 
 def _save(
@@ -122,25 +153,37 @@ def _save(
     folder, temporary = os.path.dirname(path), ""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        handle, temporary = _temporary(folder)
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fchmod(handle, mode)
             if durable:
                 os.fsync(handle)
-        try:
-            place(temporary, path)
-        except FileExistsError:
-            return False
+            faults.step()
+            try:
+                place(temporary, path)
+            except FileExistsError:
+                return False
         if durable:
             _sync(folder)
+        faults.step()
         return True
     except OSError as error:
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _temporary(folder: str) -> tuple[int, str]:
+    """A new file that `sweep` leaves alone while this process lives."""
+    while True:
+        handle, path = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was swept away before it was locked
+            return handle, path
+        os.close(handle)
 
 
 def update(
@@ -161,54 +204,125 @@ def update(
 
 
 @contextlib.contextmanager
-def lock(path: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the sidecar lock of `path`. Raises Busy when another process holds it for longer than `patience` seconds."""
-    import filelock
+def lock(path: str, patience: float = PATIENCE, lasts: bool = False) -> Iterator[None]:
+    """Hold the sidecar lock of `path`. Raises Busy when another process holds it for longer than `patience` seconds.
 
+    One that `lasts` is held on, when this process is killed, by what it has started (`proc.run` with `changes`).
+    """
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        held = filelock.FileLock(path + ".lock", mode=0o600, thread_local=False)
-        held.acquire(timeout=patience, poll_interval=0.005)
-    except filelock.Timeout as error:
-        raise Busy(f"cannot lock '{path}': another process holds it") from error
+        handle = os.open(path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise AoError(f"cannot lock '{path}': {error.strerror}") from error
     try:
+        _acquire(handle, path, time.monotonic() + max(patience, BLINK))
+        if lasts:
+            _kept.handles = [*lasting(), handle]
         yield
     finally:
-        held.release()
+        _kept.handles = [one for one in lasting() if one != handle]
+        os.close(handle)
+
+
+def lasting() -> list[int]:
+    """The descriptors of the locks that this thread holds and that last."""
+    return list(getattr(_kept, "handles", ()))
+
+
+def _acquire(handle: int, path: str, end: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                raise Busy(f"cannot lock '{path}': another process holds it") from error
+        except OSError as error:
+            raise AoError(f"cannot lock '{path}': {error.strerror}") from error
+        time.sleep(POLL)
 
 
 def is_held(path: str) -> bool:
     """Whether some process holds the lock of `path` at this moment."""
-    if not os.path.exists(path + ".lock"):
-        return False
     try:
-        with lock(path, patience=0):
-            return False
-    except Busy:
+        with open(path + ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # with whoever else asks
+        return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
 
 
-def set_aside(path: str, now: str, rested: float = 0.0, shape: Shape | None = None) -> str:
+def set_aside(
+    path: str,
+    now: str,
+    rested: float = 0.0,
+    mend: Callable[[dict[str, Any]], None] | None = None,
+    only_for_another: bool = False,
+    shape: Shape | None = None,
+) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
-    One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
+    What it held before takes its place, changed by `mend`; with `only_for_another` it stays when there is nothing that
+    could. One that was written less than `rested` seconds ago is left alone: a person's editor may not have finished.
     """
     with lock(path):
         try:
             read(path, shape)
             return ""
         except Damaged as error:
-            if time.time() - os.stat(path).st_mtime < rested:
+            known = earlier(path, shape)
+            if 0 <= time.time() - os.stat(path).st_mtime < rested or (only_for_another and known is None):
                 return str(error)
-            target = f"{path}.damaged-{re.sub('[^0-9]', '', now)}"
-            while os.path.exists(target):
-                target += "x"
-            os.rename(path, target)
-            return f"{error}; it is set aside as '{target}'"
+            said = f"{error}; it is set aside as '{keep_aside(path, now)}'"
+            if known is None:
+                os.unlink(path)
+                return said
+            if mend:
+                mend(known)
+            replace(path, dumps(known).encode("utf-8"))
+            return said + ", and what it held before is used"
         except Unreadable as error:  # what it holds is not known, so it stays
             return str(error)
+
+
+def keep_aside(path: str, now: str) -> str:
+    """Keep a damaged file under another name, which is returned, before something takes its place."""
+    target = f"{path}{ASIDE}{re.sub('[^0-9]', '', now)}"
+    while os.path.exists(target):
+        target += "x"
+    os.link(path, target)
+    return target
+
+
+def earlier(path: str, shape: Shape | None = None) -> dict[str, Any] | None:
+    """What a file held before it was last written, None when that is not known."""
+    try:
+        return read(path + BEFORE, shape)
+    except Unreadable:
+        return None
+
+
+def is_whole(path: str) -> bool:
+    """Whether a file ends as `write` ends it, which is quicker to see than what it holds. True when there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(END)))
+            return file.read() == END.encode()
+    except OSError:
+        return True  # whoever reads it finds out why
+
+
+def forget(path: str) -> None:
+    """Remove a file and what is kept of it; absent is success."""
+    _unlink(path + BEFORE)
+    _unlink(path)
+
+
+def move(path: str, target: str) -> None:
+    """Move a file, without what is kept of it, to another folder."""
+    _unlink(path + BEFORE)
+    os.replace(path, target)
 
 
 def clean(value: Any) -> Any:
@@ -263,6 +377,11 @@ def _is_plain(value: dict[str, Any]) -> bool:
 
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | None | dict | list) or (isinstance(value, float) and abs(value) < math.inf)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _sync(folder: str) -> None:

@@ -28,7 +28,7 @@ HEADLINES = {
     "agent-idle": "the agent is idle and has opened no pull request",
     "agent-stuck": "the agent seems stuck: it is its turn and nothing moves; see: ao-attach {id}",
     "agent-needs-input": "the agent asks: {question}; answer: ao-send {id} --answer TEXT",
-    "agent-exited": "the agent ended{code} before its work was done; bring it back: ao-restore {id}",
+    "agent-exited": "the agent ended{code} {when}; bring it back: ao-restore {id}",
     "message-waiting": "a message to the agent was not confirmed; see: ao-status --why {id}",
 }
 LONGEST = 1500  # characters of what the agent would have been told that a person is told
@@ -80,5 +80,6 @@ def headline(session: Session, key: str) -> str:
         base=pr.get("base_branch"),
         checks=", ".join(pr.get("failing_check_names") or ()),
         question=session.get("question") or "something",
+        when="while its pull request is open" if pr.get("state") == "open" else "before its work was done",
         code="" if code is None else f" with exit code {code}",
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 from lib.errors import Unknown
 
+NOTICED = 0.5  # seconds: a Ctrl-C that comes in the instant before a wait begins is noticed only when the wait ends
+
 
 def each(jobs: Mapping[Any, Callable[[], Any]], seconds: float, at_once: int | None = None) -> dict[Any, Any]:
     """What each job returned, or the exception that it raised; Unknown for one that took longer than `seconds`.
@@ -36,5 +38,6 @@ def each(jobs: Mapping[Any, Callable[[], Any]], seconds: float, at_once: int | N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+        while thread.is_alive() and (left := end - time.monotonic()) > 0:
+            thread.join(min(left, NOTICED))
     return dict(answers)

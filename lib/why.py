@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib import conditions, render, status
+from lib import conditions, due, render, status
 from lib.clock import Clock
 from lib.render import age
 
 Session = Mapping[str, Any]
 
 
-def lines(session: dict[str, Any], clock: Clock) -> list[str]:
-    """Which rule gave the status, what stands in the way, what is open and what it waits for; a line each."""
+def lines(session: dict[str, Any], reactions: Mapping[str, Any] | None, paused_at: str, clock: Clock) -> list[str]:
+    """Which rule gave the status, what stands in the way, what is open and what it waits for; a line each.
+
+    `reactions` are those of the session's project, None when its configuration cannot be read.
+    """
     rung = status.rung(session, clock)
     found = [f"{session['id']} is {rung.status}: {rung.when}"]
+    if paused_at:
+        found.append(
+            f"  the fleet is paused since {paused_at}: nothing is sent, checked or merged; see: ao-stop --resume"
+        )
     found += [f"  {text}" for text in _facts(session, clock)]
     for key, condition in (session.get("conditions") or {}).items():
         lasts = age(clock.elapsed(condition["since"]))
-        found.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {_next(condition)}")
+        step = _next(session, key, reactions, clock)
+        found.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {step}")
         found.append(f"    it closes when: {conditions.KEYS[key].closes_when}")
     for message in session.get("inbox") or ():
         if message["state"] != "confirmed":
-            waits = f", waits for: {message['waiting_for']}" if message.get("waiting_for") else ""
+            is_open = message["state"] in ("queued", "sending", "delivered")
+            waits = f"{', waits for' * is_open}: {message['waiting_for']}" if message.get("waiting_for") else ""
             found.append(f"  message {message['id']} from {message['from']} is {message['state']}{waits}")
     return [render.plain(line) for line in found]
 
@@ -41,6 +50,8 @@ def _facts(session: Session, clock: Clock) -> list[str]:
         )
     if session.get("question"):
         found.append(f"it asks: {session['question']}")
+    if session.get("backup_ref"):
+        found.append(f"work of its last worktree is saved: git log -p {session['backup_ref']}")
     if session.get("is_lost") and not session.get("outcome"):
         found.append(f"lost with all other terminals; bring it back: ao-restore {session['id']}")
     pull = session.get("pr")
@@ -60,8 +71,8 @@ def _facts(session: Session, clock: Clock) -> list[str]:
     return found
 
 
-def _next(condition: Mapping[str, Any]) -> str:
-    intent = condition.get("intent")
-    if intent and not condition.get("result"):
-        return f"{intent['action']} is under way ({intent['id']})"
-    return f"waits for: {condition['waiting_for']}" if condition.get("waiting_for") else "due now"
+def _next(session: dict[str, Any], key: str, reactions: Mapping[str, Any] | None, clock: Clock) -> str:
+    if reactions is None:
+        return "waits for: a configuration that can be read"
+    step = due.next_step(session, key, reactions.get(key) or {}, clock)
+    return f"waits for: {step.why}" if isinstance(step, due.Wait) else f"due now: {step.action}"

@@ -45,7 +45,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def until(condition: Callable[[], object], what: str = "", seconds: float = 15.0) -> object:
+def until(condition: Callable[[], object], what: str = "", seconds: float = 60.0) -> object:
     """The first true value of `condition()`; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lib import clock
+from lib import clock, store
 from lib.errors import Busy
 
 START = 1_800_000_000.0
@@ -146,7 +146,7 @@ class Machine:
     # --- locks ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, path: str, patience: float = 20.0) -> Iterator[None]:
+    def lock(self, path: str, patience: float = store.PATIENCE, lasts: bool = False) -> Iterator[None]:
         """In place of store.lock: the kernel's, so that a dead process holds none."""
         self.point("lock")
         if path in self.held and not (patience and self._wait(lambda: path not in self.held, patience)):

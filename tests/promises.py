@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 ROUNDS_TO_ACT = 4  # rounds without a fault after which nothing that is due may still be undone
-PEOPLE = ("a person", "reviewer", "CI on", "the agent", "another try", "its configuration", "the end of its hold")
+PEOPLE = (
+    "a person",
+    "a reviewer",
+    "another look",
+    "CI on",
+    "the agent",
+    "another try",
+    "its configuration",
+    "the end of its hold",
+)
 MOVING = ("observed_at", "unknown_since", "blockers")  # of a pull request: what time alone changes
 
 

@@ -1,4 +1,4 @@
-"""Thousands of ticks in a virtual world where everything goes wrong: `make test-sim SEED=1 STEPS=2000`.
+"""Thousands of ticks in a virtual world where everything goes wrong: `.venv/bin/python tests/simulation.py 1 2000`.
 
 The real code of lib/ runs, on real files in a temporary AO_HOME, over the simulated terminals, agents, forge and people
 of tests/world.py and on the clock, processes and locks of tests/machine.py. tests/promises.py says what must hold. All
@@ -33,8 +33,8 @@ from lib import (
     clock,
     config,
     deliver,
-    effects,
     events,
+    faults,
     launch,
     lives,
     loop,
@@ -696,7 +696,7 @@ def _instead(simulation: Simulation) -> Iterator[Any]:
         yield patch(module, "time", machine)
     yield patch(store, "lock", machine.lock)
     yield patch(store, "is_held", machine.is_held)
-    yield patch(effects, "fault", machine.point)
+    yield patch(faults, "point", machine.point)
     for name, own in (("write", simulation.write), ("reserve", simulation.reserve)):
         yield patch(store, name, _around(own, getattr(store, name)))
     yield patch(events, "append", _around(simulation.append, events.append))
@@ -760,7 +760,7 @@ def run(seed: int, steps: int) -> Simulation:
             simulation.run(steps)
         except BaseException as error:
             error.add_note("\n".join(simulation.machine.trace[-60:]))
-            error.add_note(f"replay it: make test-sim SEED={seed} STEPS={steps}")
+            error.add_note(f"replay it: .venv/bin/python tests/simulation.py {seed} {steps}")
             raise
     return simulation
 

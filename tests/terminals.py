@@ -47,9 +47,10 @@ def send(home: str, id: str, text: str) -> None:
 
 
 def left(path: str) -> dict[str, object]:
-    """The exit file of a launch file, once it is there."""
-    until(lambda: os.path.exists(launcher.exit_file(path)), "the exit file")
-    with open(launcher.exit_file(path)) as file:
+    """The exit file of a launch file, once all of it is there: it is made before anything is in it."""
+    name = launcher.exit_file(path)
+    until(lambda: os.path.exists(name) and os.path.getsize(name), "the exit file")
+    with open(name) as file:
         found: dict[str, object] = json.load(file)
     return found
 

@@ -92,6 +92,7 @@ def test_one_session_by_its_exact_id_or_a_prefix(home):
 
 def test_only_one_project(home):
     put(home)
+    os.mkdir(os.path.join(home, "sessions", "web"))
     assert [listed("--project", "shop"), listed("--project", "web")] == [["shop-1"], []]
 
 
@@ -103,7 +104,7 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     for words in (
         "shop-1 is needs_input: ",
         "it asks: Which\ufffd[2J port?",
-        "waits for: a person",
+        "waits for: a configuration that can be read",
         "it closes when: ",
     ):
         assert words in text
@@ -232,15 +233,52 @@ def test_a_frame_is_written_over_the_last_one_and_cut_to_the_screen():
         while found.count("\x1b[J") < 2:
             found += os.read(master, 65536).decode()
     os.close(master)
-    assert (first, second) == (2, 4)
-    end = "\x1b[K\n"
-    assert (
-        found.replace("\r\n", "\n")
-        == f"one{end}two{end}\x1b[J\x1b[2A\rsaid{end}a long…{end}line{end}line{end}and 6 m…{end}\x1b[J"
-    )
+    assert (first, second) == ([3, 3], [7, 4, 4, 8])
+    frames = ["one\ntwo\n\x1b[J", "\x1b[2A\rsaid\na long…\nline\nline\nand 6 m…\n\x1b[J"]
+    assert found.replace("\r\n", "\n").replace("\x1b[2K", "") == "".join(frames)
 
 
-def test_ids_and_statuses_stay_whole_on_a_narrow_terminal():
-    row = ["shop-orchestrator-1", "changes_requested", "waiting_input", "#104", "2h", "words " * 20]
-    lines = render.table([row], ["session", "status", "activity", "pr", "age", "about"], room=80).splitlines()
-    assert len(lines[1]) <= 80 and lines[1].startswith("shop-orchestrator-1  changes_requested  waiting_input  #104")
+ROW = ["shop-orchestrator-1", ("changes_requested", "red"), "waiting_input", "#104", "2h", "b" * 40, "words " * 20]
+NAMES = ["session", "status", "activity", "pr", "age", "branch", "about"]
+
+
+@pytest.mark.parametrize("room", [200, 120, 80, 60, 40, 24, 10])
+@pytest.mark.parametrize("colour", [False, True])
+def test_ids_stay_whole_and_columns_give_way_to_others_on_a_narrow_terminal(room, colour):
+    lines = render.table([ROW], NAMES, room, colour, overview.SPARE).splitlines()
+    assert max(render.width(render.harmless(line)) for line in lines) <= room
+    assert lines[1].startswith(ROW[0][: room - 1])
+    assert ("changes_requested" in lines[1]) == (room >= 40)
+    assert [name for name in NAMES if name in lines[0].split()] == {
+        200: NAMES,
+        120: NAMES,
+        80: [name for name in NAMES if name not in ("branch", "age", "activity")],
+        60: ["session", "status", "pr"],
+        40: ["session", "status"],
+        24: ["session"],
+        10: [],
+    }[room]
+
+
+def test_what_ended_by_itself_is_shown_until_a_person_has_settled_it(home):
+    put(home, "shop-1", runtime_state="exited", activity="exited", ended_at=clock.Clock(NOW).iso)
+    put(home, "shop-2", outcome="errored")
+    put(home, "shop-3", outcome="errored", pruned_at=clock.Clock(NOW).iso)
+    put(home, "shop-4", outcome="killed")
+    assert listed() == ["shop-1", "shop-2"]
+
+
+def test_a_pause_is_said_before_anything_else(home):
+    put(home, "shop-1")
+    store.write(paths.loop(home), {"paused_at": clock.Clock(NOW).iso, "look": {}})
+    done = scripts.call("ao-status")
+    assert done.code == 0 and "the fleet is paused" in done.out + done.err
+    store.write(paths.loop(home), {"paused_at": None, "look": {}})
+    done = scripts.call("ao-status")
+    assert "paused" not in done.out + done.err
+
+
+def test_why_says_that_nothing_is_done_while_the_fleet_is_paused(home):
+    put(home, "shop-1", pr=OPEN)
+    store.write(paths.loop(home), {"paused_at": clock.Clock(NOW).iso, "look": {}})
+    assert "  the fleet is paused since " in scripts.call("ao-status", "--why", "shop-1").out

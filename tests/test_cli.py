@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,13 +36,13 @@ def python(code: str, **options: object) -> subprocess.Popen[str]:
 def test_exit_codes_and_the_one_line(body, code, err):
     """F48"""
     process = python(f"def main(argv):\n    {body}\nsys.exit(cli.run(main))")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (code, err)
 
 
 def test_a_bug_keeps_its_traceback():
     process = python("sys.exit(cli.run(lambda argv: 1 // 0))")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "ZeroDivisionError" in said and "Traceback" in said
 
 
@@ -54,7 +55,7 @@ def test_sigterm_ends_a_script_cleanly():
     process = python(code)
     assert process.stdout and process.stdout.readline() == "on\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (143, "clean\n", "")
 
 
@@ -63,7 +64,7 @@ def test_a_closed_pipe_is_no_error():
     os.close(read)
     process = python("def main(argv):\n    print('x' * 100000)\n    return 0\nsys.exit(cli.run(main))", stdout=write)
     os.close(write)
-    assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
 def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
@@ -77,6 +78,28 @@ def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
         "",
         "ao-x: warning: big\nao-x: debug: small\nao-x: warning: big\nao-x: warning: big\n",
     )
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_debug_tells_each_program_by_its_words_time_and_exit_code(level):
+    """And nothing of what it read, or of what its environment holds."""
+    code = (
+        "from lib import proc\nimport contextlib\ndef main(argv):\n"
+        "    proc.run('tool', ['sh', '-c', 'cat >&2; exit 3', 'A_KEY=s3cr'], input='s3cr', env={'B_KEY': 's3cr'})\n"
+        "    proc.run('tool', ['echo', 'x' * 500, *'abcdefghijklmnop'])\n"
+        "    with contextlib.suppress(AoError):\n"
+        "        proc.run('tool', ['sleep', '60'], seconds=0.1)\n"
+        "    return 0\nsys.exit(cli.run(main))"
+    )
+    process = python(code, env={**os.environ, "AO_LOG": level})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    expected = (
+        r"ao-x: debug: sh -c cat >&2; exit 3 A_KEY=…: \d\.\d{3} s, exit code 3\n"
+        r"ao-x: debug: echo x{40}… a b c d e f g h i j …: \d\.\d{3} s, exit code 0\n"
+        r"ao-x: debug: sleep 60: \d\.\d{3} s, exit code -15\n"
+    )
+    assert re.fullmatch(expected if level == "debug" else "", err), err
 
 
 def test_json_is_always_json(capsys):

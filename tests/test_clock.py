@@ -61,7 +61,10 @@ def test_a_clock_set_back_stops_no_timer_and_time_never_runs_backward(machine):
     machine.wall -= HOUR
     found = machine.runs(100)
     assert (found.elapsed(since), found.now) == (pytest.approx(200), before + 100)
-    assert machine.runs(2 * HOUR).elapsed(since) == pytest.approx(200 + 2 * HOUR), "and when the wall has caught up"
+    assert found.noted(machine.wall - 1) == clock.iso(found.now - 1), "also of what others note by the wall clock"
+    found = machine.runs(2 * HOUR)
+    assert found.elapsed(since) == pytest.approx(200 + 2 * HOUR), "and when the wall has caught up"
+    assert found.noted(machine.wall + 1) == found.iso, "nothing is noted before it happens"
 
 
 def test_a_sleeping_machine_looks_at_nothing(machine):

@@ -21,8 +21,9 @@ def project(**keys) -> config.Project:
     return config.Project("shop", "/src/shop", "", {"agent_config": KEYS | keys})
 
 
-def session(*entries) -> dict:
-    return {"id": "app-1", "inbox": [{"id": id, "state": state} for id, state in entries]}
+def session(*entries, agent_config=None) -> dict:
+    inbox = [{"id": id, "state": state} for id, state in entries]
+    return {"id": "app-1", "agent_config": agent_config or {}, "inbox": inbox}
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
@@ -30,7 +31,8 @@ def session(*entries) -> dict:
 
 def test_the_prompt_takes_its_place_in_the_words_as_it_is():
     words = ["my-agent", "--model={model}", "--task", "do: {prompt}", "-x"]
-    started = command.launch(project(command=words, model="m1"), session(), "it's\n{model} $HOME; {prompt}")
+    record = session(agent_config={"model": "m1"})
+    started = command.launch(project(command=words, model="another by now"), record, "it's\n{model} $HOME; {prompt}")
     assert started.argv == ["my-agent", "--model=m1", "--task", "do: it's\n{model} $HOME; {prompt}", "-x"]
     assert started.has_prompt
 

@@ -155,7 +155,7 @@ def test_nothing_becomes_ready_while_the_forge_cannot_be_asked():
     evaluate(record)
     record["pr_unknown_since"] = ago(0)
     assert evaluate(record, 1000) == {}
-    assert record["pr"]["blockers"] == ["its head is newer than 30s"]
+    assert record["pr"]["blockers"] == ["its newest commit is there for less than 30s (merge.settle)"]
 
 
 @pytest.mark.parametrize("fields", [IDLE, LONG_IDLE, {"pr": ready_pull(), "activity": "blocked"}])
@@ -271,9 +271,9 @@ def test_a_condition_with_an_intent_is_not_closed_before_its_result():
 
 @pytest.mark.parametrize(
     ("state", "attempts", "is_due"),
-    [("sending", 0, True), ("confirmed", 1, False), ("failed", 0, True), ("unconfirmed", 0, False), (None, 0, True)],
+    [("sending", 0, True), ("confirmed", 1, False), ("failed", 0, True), ("unconfirmed", 1, False), (None, 0, True)],
 )
-def test_only_a_confirmed_message_is_an_attempt_and_an_unconfirmed_one_is_not_sent_again(state, attempts, is_due):
+def test_a_message_that_failed_is_no_attempt_and_an_unconfirmed_one_is_not_sent_again(state, attempts, is_due):
     """F9"""
     record = session(pr=pull(RED), inbox=[{"id": "m-1", "state": state, "from": "ci-failed"}] if state else [])
     evaluate(record)

@@ -130,6 +130,7 @@ MISTAKES = {
     "    max_sessions: many": "6: projects.shop.max_sessions: must be a whole number, not 'many'",
     "    max_sessions: -1": "6: projects.shop.max_sessions: must be a whole number, not -1",
     "    symlinks: .env": "6: projects.shop.symlinks: must be a list of texts, like [.env], not '.env'",
+    "    symlinks: [a, true]": "6: projects.shop.symlinks: must be a list of texts: put true in quotes",
     "    symlinks: [../x]": "6: projects.shop.symlinks: must be inside the repository: '../x'",
     "    default_branch: --all": "6: projects.shop.default_branch: not a branch name: '--all'",
     "    prefix: Shop": "6: projects.shop.prefix: not a prefix: 'Shop' (lowercase letters, digits and '-', at most 20)",
@@ -174,6 +175,17 @@ def test_a_path_and_a_command_are_required(write):
         "shop": [
             f"{path}:2: projects.shop.path: is missing: the folder of the project's git repository",
             f"{path}:2: projects.shop.agent_config.command: is missing: the words of the program that is to work",
+        ]
+    }
+
+
+def test_what_is_wrong_is_not_missing_besides(write):
+    path = write("projects:\n  shop:\n    path: 3\n    ci: [{name: 3, run: make}]\n    agent_config: x\n")
+    assert config.examine(path)[1] == {
+        "shop": [
+            f"{path}:3: projects.shop.path: must be text, not 3",
+            f"{path}:4: projects.shop.ci.0.name: must be one line of text",
+            f"{path}:5: projects.shop.agent_config: must be a mapping, not 'x'",
         ]
     }
 
@@ -264,7 +276,7 @@ def test_the_example_is_valid(monkeypatch):
 
 def test_importing_the_configuration_imports_no_yaml():
     code = "import sys; from lib import config; sys.exit('yaml' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
 
 
 # --- every setting has a reader, every reader a setting -------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_reviewers_have_the_next_move_after_a_push():
     record = opened("changes-requested", pr=pull(threads=["t1"]))
     deliver(record, "changes-requested")
     push(record, 2, checks=(), threads=["t1"])
-    assert step(record, "changes-requested") == due.Wait("reviewer")
+    assert step(record, "changes-requested") == due.Wait("a reviewer")
 
 
 # --- retries --------------------------------------------------------------------------------------------------------
@@ -118,6 +118,15 @@ def test_after_its_retries_the_next_failure_goes_to_a_person_once_with_its_conte
         assert step(record, "ci-failed", seconds=seconds) == due.Wait(f"a person, told at {at(50).iso}")
     push(record, 9)
     assert step(record, "ci-failed", seconds=60) == due.Wait(f"a person, told at {at(50).iso}")
+
+
+def test_a_person_is_told_of_each_new_failure_where_nothing_but_that_is_configured():
+    """Retries are for what is tried; news has no end."""
+    record = red()
+    for number in range(1, 6):
+        assert step(record, "ci-failed", NOTIFY).action == "notify"
+        deliver(record, "ci-failed", "notify")
+        push(record, number)
 
 
 def test_a_new_episode_has_new_retries():

@@ -57,6 +57,20 @@ def test_an_exit_that_the_launcher_left_is_definite_at_once():
     assert not record.get("is_lost")
 
 
+def test_what_others_note_by_a_clock_that_was_set_back_has_the_time_at_which_it_was_noted():
+    """Their hour is not ours any more: what has just happened would seem to have lasted for one."""
+    set_back, wall = records.at(0)._replace(ahead=3600.0), at(-3600 - 2)
+    asked = session(inbox=[{"id": "m-1", "state": "confirmed", "at": ago(900), "delivered_at": ago(600)}])
+    seen = {"runtime": "alive", "pull": None, "reports_end": 1}
+    found = facts.Seen(facts.basis(asked), reports=((wall.now, "report", "waiting_input", "go on?"),), **seen)
+    facts.fold(asked, found, RULES, set_back)
+    assert (asked["activity"], asked["activity_since"]) == ("waiting_input", ago(2)), "no message has answered it"
+    ended = session()
+    found = facts.Seen(facts.basis(ended), "gone", ended={"code": 0, "at": wall.iso})
+    facts.fold(ended, found, RULES, set_back)
+    assert ended["ended_at"] == ago(2)
+
+
 def test_what_is_unknown_changes_nothing_but_since_when():
     """F10, F11"""
     record = look(session(), 0, pull=pull(RED), reading=ACTIVE)

@@ -28,6 +28,10 @@ def hook(tmp_path):
     return call
 
 
+def test_a_hook_is_silent_also_for_who_wants_to_hear_everything(hook):
+    assert hook("done", AO_LOG="debug")[0][1:] == ["done", "", ""]
+
+
 @pytest.mark.parametrize(
     ("words", "report"),
     [

@@ -6,7 +6,6 @@ import ast
 import itertools
 import os
 import re
-import shlex
 import shutil
 import stat
 import subprocess
@@ -20,8 +19,8 @@ from lib.errors import AoError
 
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
-    *("errors", "clock", "proc", "threads", "paths", "store", "cache", "plugins", "kinds", "config", "git"),
-    *("render", "cli", "launcher"),
+    *("errors", "clock", "faults", "paths", "store", "keeper", "proc", "threads", "cache", "plugins", "kinds"),
+    *("config", "git", "render", "cli", "launcher"),
     *("ready", "status", "overview", "conditions", "due", "why", "events", "sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "spawn", "lives", "observe"),
     *("tell", "react", "fleet", "rounds", "here"),
@@ -32,6 +31,7 @@ TARGETS = [
     "setup",
     "demo",
     "test",
+    "test-crash",
     "test-sabotage",
     "lint",
     "bench",
@@ -109,16 +109,61 @@ def test_an_option_that_does_not_exist_is_wrong_usage(name, tmp_path, monkeypatc
     assert "Traceback" not in done.stderr
 
 
-def test_a_script_starts_by_itself_under_env_i():
+@pytest.mark.parametrize("words", [["version"], ["status"]])
+def test_a_script_starts_by_itself_under_env_i(words, tmp_path):
+    """Also one that starts another: without a PATH, Python does not know which program it is."""
     done = subprocess.run(
-        ["env", "-i", os.path.join(scripts.BIN, "ao"), "version"],
+        ["env", "-i", f"AO_HOME={tmp_path}", os.path.join(scripts.BIN, "ao"), *words],
         cwd="/",
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "ao 0.1.0\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_starts_python_again_has_its_path_also_under_env_i():
+    code = f"import sys; sys.executable = ''; sys.path.insert(0, {ROOT!r}); from lib import launcher\n"
+    argv = [sys.executable, "-c", code + "print(launcher.command('x')[0])"]
+    done = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=True)
+    assert os.path.samefile(done.stdout.strip(), sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ao-status", "--project", "nope"], 1, "there is no project 'nope' (known: recorded, written)"),
+        (["ao-tick", "--project", "nope"], 1, "there is no project 'nope' (known: recorded, written)"),
+        (["ao-status", "--project", "written"], 0, ""),
+        (["ao-status", "--project", "recorded"], 0, ""),
+        (["ao-status", ""], 2, "say which session: its id, or the beginning of one"),
+        (["ao-events", ""], 2, "say which session: its id, or the beginning of one"),
+        (["ao-watch", "--for", "banana"], 2, "argument --for: not a duration: 'banana'"),
+        (["ao-events", "--since", "banana"], 2, "argument --since: not a duration: 'banana'"),
+        (["ao-review", "1", "--comment", "-m", "x", "--line", "3"], 2, "--line says where in a file"),
+        (["ao-logs", "--bogus"], 2, "unrecognized arguments: --bogus"),
+        (["ao", "wakth"], 2, "there is no command 'wakth', did you mean 'watch'?; see: ao help"),
+        (["ao", "nonsense"], 2, "there is no command 'nonsense'; see: ao help"),
+    ],
+)
+def test_wrong_arguments_are_named(words, code, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("AO_CONFIG", raising=False)
+    (tmp_path / "home" / "sessions" / "recorded").mkdir(parents=True)
+    (tmp_path / "ao.yaml").write_text("projects: {written: {path: ., agent_config: {command: [x]}}}\n")
+    done = scripts.call(*words, cwd=str(tmp_path), AO_HOME=str(tmp_path / "home"))
+    assert (done.code, said in done.err) == (code, True), done.err
+
+
+@pytest.mark.parametrize("words", [["ao-status"], ["ao-events"], ["ao-logs", "x"], ["ao-attach", "x"]])
+def test_a_reader_does_not_make_ao_s_folder_and_no_folder_depends_on_where_one_is(words, tmp_path):
+    scripts.call(*words, AO_HOME=str(tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
+    done = scripts.call(*words, AO_HOME="home", cwd=str(tmp_path))
+    assert (done.code, done.err) == (1, f"{words[0]}: AO_HOME must be an absolute path, not 'home'\n")
+    done = scripts.call(*words, AO_HOME="", HOME="me", cwd=str(tmp_path))
+    assert (done.code, done.err) == (1, f"{words[0]}: HOME must be an absolute path, not 'me/.ao'\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_could_not_be_done_is_one_line():
@@ -148,6 +193,54 @@ def test_an_old_python_gets_one_clear_line(tmp_path):
     )
     line = f"ao-tick: needs Python 3.11 or newer, found 3.6; run: make -C {os.path.realpath(tmp_path)} setup\n"
     assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A checkout with one script, which says which Python runs it, and a .venv of another version than this one."""
+    for folder in ("lib", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(os.path.join(ROOT, "lib", "__init__.py"), tmp_path / "lib")
+    (tmp_path / "bin" / "ao-x").write_text(
+        "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))\n"
+        "import lib\nprint('run by', sys.executable, *sys.argv[1:])\n"
+    )
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "run again by $0: $*"\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def start(script: str, *args: str, **env: str) -> str:
+    return subprocess.run(
+        [sys.executable, script, *args], cwd="/", env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_a_script_that_another_python_starts_goes_on_under_that_of_the_venv(elsewhere):
+    """Through a symlink, with its arguments as they are; the interpreter's full path says which .venv it belongs to."""
+    root = os.path.realpath(elsewhere)
+    (elsewhere / "link").symlink_to(elsewhere / "bin" / "ao-x")
+    said = start(str(elsewhere / "link"), "a b", "*")
+    assert said == f"run again by {root}/.venv/bin/python: {root}/bin/ao-x a b *\n"
+
+
+def test_a_script_stays_with_a_python_for_which_the_venv_has_packages(elsewhere):
+    packages = elsewhere / ".venv" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    packages.mkdir(parents=True)
+    assert start(str(elsewhere / "bin" / "ao-x"), "a") == f"run by {sys.executable} a\n"
+
+
+def test_a_stray_lib_among_the_packages_does_not_win(elsewhere, tmp_path):
+    """Were lib/ without its __init__.py, any other `lib` would be taken, wherever it lies."""
+    packages = elsewhere / ".venv" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    for folder in (packages / "lib", tmp_path / "strange" / "lib"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise SystemExit('a stray lib')\n")
+    said = start(str(elsewhere / "bin" / "ao-x"), PYTHONPATH=str(tmp_path / "strange"))
+    assert said == f"run by {sys.executable}\n"
+    script = os.path.join(scripts.BIN, "ao")
+    assert start(script, "version", PYTHONPATH=str(tmp_path / "strange")) == "ao 0.1.0\n"
 
 
 # --- what may import what -------------------------------------------------------------------------------------------
@@ -224,15 +317,70 @@ def test_an_unknown_command_names_the_nearest_one():
     )
 
 
+COMPLETIONS = {  # what is typed: all that is offered
+    "ao st": "start status stop",
+    "ao help sta": "start status",
+    "ao completion ": "bash fish zsh",
+    "ao pr o": "open",
+    "ao-pr o": "open",
+    "ao config ": "path plugins show validate",
+    "ao hook r": "received report",
+    "ao hook -": "--help --message -h -m",
+    "ao start --": "--force --help --repo --run --scm",  # and none of those that it gives to git
+    "ao status --w": "--watch --why",
+    "ao-status --p": "--pr --project",
+    "ao logs -": "--help -f -h -n",
+    "ao tick --": "--help --json --project",
+    "ao watch --co": "--config",
+    "ao watch --pro": "",
+    "ao spawn ": "12 7",
+    "ao spawn 7 1": "12",
+    "ao issue close ": "12 7",
+    "ao-kill ": "shop-1",
+    "ao attach ": "shop-1",
+    "ao send shop-": "shop-1",
+    "ao restore ": "shop-2 shop-3",
+    "ao-prune shop-": "shop-2 shop-3",
+    "ao-events shop-": "shop-1 shop-2 shop-3",
+    "ao status --project shop-": "",
+}
+ASK = {
+    "bash": """offer() {
+        COMP_WORDS=($1); case "$1" in *" ") COMP_WORDS+=("") ;; esac
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); _ao; printf '%s\\n' "${COMPREPLY[*]}"
+    }""",
+    "fish": "function offer; echo (complete -C $argv[1] | string split -f 1 \\t); end",
+}
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completions_know_commands_and_options(shell):
+def test_completions_offer_what_there_is_and_nothing_else(shell, tmp_path):
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
     text = scripts.run("ao", "completion", shell).stdout
-    for word in ("config", "validate", "json", "config"):
-        assert word in text
-    if shell == "bash":
-        ask = "COMP_WORDS=(ao config --js); COMP_CWORD=2; _ao; echo ${COMPREPLY[*]}"
-        done = subprocess.run(["bash", "-c", text + ask], capture_output=True, text=True, timeout=60, check=True)
-        assert done.stdout == "--json\n"
+    if shell == "zsh":  # it takes bash's, and to press Tab there it would need a terminal
+        subprocess.run([shell, "-n", "-c", text], timeout=60, check=True)
+        return
+    for number, status in enumerate(("working", "merged", "terminated"), 1):
+        path = tmp_path / "my home" / "sessions" / "shop" / f"shop-{number}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"id: shop-{number}\nstatus: {status}\n")
+    (tmp_path / "docs" / "issues").mkdir(parents=True)
+    for name in ("0007-rounding.md", "0012-a-login-page.md", "notes.md"):
+        (tmp_path / "docs" / "issues" / name).write_text("# Title\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, timeout=60, check=True)
+    questions = "".join(f"offer '{line}'\n" for line in COMPLETIONS)
+    done = subprocess.run(
+        [shell, "-c", f"{text}\n{ASK[shell]}\n{questions}"],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path), "AO_HOME": str(tmp_path / "my home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    answers = [" ".join(sorted(line.split())) for line in done.stdout.splitlines()]
+    assert dict(zip(COMPLETIONS, answers, strict=True)) == COMPLETIONS, done.stderr
 
 
 # --- make -----------------------------------------------------------------------------------------------------------
@@ -249,70 +397,23 @@ def test_recipes_are_one_line():
     assert not [line for line, after in itertools.pairwise(lines) if line[:1] == after[:1] == "\t"]
 
 
-def cron(tmp_path, listing: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Install the loop into a crontab that is a file; `crontab -l` runs `listing`."""
-    fake = tmp_path / "crontab"
-    fake.write_text(f'#!/bin/sh\ncd {tmp_path}\nif [ "$1" = -l ]; then {listing}; else cat > new; mv new table; fi\n')
-    fake.chmod(0o755)
-    return subprocess.run(
-        ["sh", os.path.join(ROOT, "config", "install-cron.sh")],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_cron_gets_one_line_however_often_and_keeps_the_others(tmp_path):
-    """With names in which cron, sh or sed could see more than letters."""
-    table, odd = tmp_path / "table", "/50%|&'\"$x y"
-    table.write_text("0 0 * * * backup\n")
-    for _ in range(2):
-        assert cron(tmp_path, "cat table", AO_HOME=odd).returncode == 0
-    kept, line = table.read_text().splitlines()
-    assert kept == "0 0 * * * backup"
-    assert line.startswith("* * * * * PATH=") and line.endswith(f"{ROOT}/bin/ao-watch' --for 1m --quiet")
-    assert not re.search(r"(?<!\\)%", line)
-    words = shlex.split(line.replace("\\%", "%"))[5:]
-    assert words[1:3] == ["LANG=C.UTF-8", f"AO_HOME={odd}"] and words[0].startswith(f"PATH={tmp_path}:")
-
-
-def test_a_crontab_that_cannot_be_read_is_left_alone_and_one_that_is_not_there_is_made(tmp_path):
-    table = tmp_path / "table"
-    table.write_text("0 0 * * * backup\n")
-    done = cron(tmp_path, "echo you are not allowed >&2; exit 1")
-    assert (done.returncode, table.read_text()) == (1, "0 0 * * * backup\n")
-    assert "you are not allowed" in done.stderr
-    assert cron(tmp_path, "echo no crontab for ada >&2; exit 1").returncode == 0
-    assert len(table.read_text().splitlines()) == 1
-
-
-def test_setup_takes_a_new_enough_python_even_if_the_first_one_is_not(tmp_path):
-    """The set-up's own search, with a python3 that is too old first on PATH."""
-    old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(old.stat().st_mode | stat.S_IXUSR)
-    new = tmp_path / "python3.12"
-    new.symlink_to(sys.executable)
-    with open(os.path.join(ROOT, "config", "setup.sh")) as file:
-        functions = file.read().split("lacking()")[0].replace('cd "$(dirname "$0")/.."', "")
-    done = subprocess.run(
-        ["sh", "-c", functions + "\nfind_python"],
-        env={"PATH": f"{tmp_path}:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == str(new)
-
-
-@pytest.mark.parametrize("name", ["config/setup.sh", "config/install-cron.sh", ".ci/run"])
-def test_shell_scripts_parse(name):
-    subprocess.run(["sh", "-n", os.path.join(ROOT, name)], timeout=60, check=True)
-
-
 def test_a_test_without_an_ao_home_of_its_own_cannot_write_to_the_person_s() -> None:
     with pytest.raises(AoError, match="cannot make ao's folder"):
         paths.home()
+
+
+@pytest.mark.parametrize("value", [None, "", "~/.ao"])
+def test_ao_s_folder_is_below_the_person_s_where_nothing_else_is_said(value, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if value is not None:
+        monkeypatch.setenv("AO_HOME", value)
+    assert paths.home() == str(tmp_path / ".ao") and os.path.isdir(tmp_path / ".ao")
+
+
+def test_only_its_owner_can_enter_ao_s_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("AO_HOME", str(tmp_path / "home"))
+    before = os.umask(0)
+    try:
+        assert stat.S_IMODE(os.stat(paths.home()).st_mode) == 0o700
+    finally:
+        os.umask(before)

@@ -62,7 +62,7 @@ def test_the_exit_file_tells_code_time_and_launcher(home):
     found = left(path)
     assert (found["code"], found["pid"]) == (3, pid)
     assert clock.parse(found["at"])
-    assert sorted(os.listdir(os.path.dirname(path))) == ["app-1.exit", "app-1.json"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["app-1.exit", "app-1.json", "app-1.screen"]
 
 
 def test_an_agent_that_is_killed_leaves_its_signal(home):

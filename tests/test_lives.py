@@ -92,7 +92,7 @@ def test_killing_a_session_that_is_done_leaves_it_done(world):
 def test_the_agreed_cleaning_of_a_merged_session(world, prune_too):
     record = world.spawn()
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, prune_too, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), prune_too, loop.clock(world.home))
     assert tmux.look(world.home) == {} and os.path.exists(record["workspace_path"]) is not prune_too
     assert world.record("shop-1")["status"] == "merged"
 
@@ -168,6 +168,19 @@ def test_a_restored_agent_without_argument_is_given_its_task_once(world):
     assert len(waiting) == 1 and waiting[0]["text"].count("build the shed") == 1
 
 
+def test_what_an_agent_asked_in_an_earlier_life_is_no_question_any_more(world):
+    world.spawn("--task", "build the shed")
+    ours = {"AO_HOME": world.home, "AO_PROJECT_ID": "shop", "AO_SESSION_ID": "shop-1"}
+    assert scripts.run("ao-hook", "report", "waiting_input", "-m", "which colour?", **ours).returncode == 0
+    world.look()
+    assert world.record("shop-1")["question"] == "which colour?"
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-restore", "shop-1")
+    world.look()
+    record = world.record("shop-1")
+    assert (record["runtime_state"], record["question"], record["status"]) == ("alive", None, "working")
+
+
 def test_restore_does_not_need_the_issue_any_more(world):
     world.issue(4, "Four")
     world.spawn("4")
@@ -188,11 +201,19 @@ def test_restore_brings_a_pruned_worktree_back_with_its_links_and_set_up(world):
     assert {"work.txt", ".env", "ready-made"} <= set(os.listdir(path))
 
 
-@pytest.mark.parametrize("why", ["its pull request is merged", "its agent runs", "there is no program"])
+def test_restoring_what_runs_changes_nothing_and_succeeds(world):
+    world.spawn()
+    before = world.record("shop-1")
+    assert "shop-1 runs already" in world.ok("ao-restore", "shop-1").err
+    assert world.record("shop-1") == before
+    other = world.call("ao-restore", "shop-1", "--workspace", world.repo)
+    assert other.code == 1 and "its agent runs" in other.err
+
+
+@pytest.mark.parametrize("why", ["its pull request is merged", "there is no program"])
 def test_restore_refuses_and_changes_nothing(world, why):
     world.spawn()
-    if why != "its agent runs":
-        world.ok("ao-kill", "shop-1")
+    world.ok("ao-kill", "shop-1")
     if why == "its pull request is merged":
         world.change("shop-1", pr={"state": "merged", "number": 1})
     if why == "there is no program":
@@ -237,10 +258,13 @@ def test_what_went_with_the_terminals_comes_back_at_one_word(world):
     assert "no session was lost" in world.ok("ao-restore", "--lost").err
 
 
-def test_a_session_whose_spawn_was_undone_is_not_restored(world):
+def test_a_session_whose_spawn_was_undone_is_restored_on_a_new_branch_of_the_same_name(world):
     scripts.run("ao-spawn", "--task", "x", cwd=world.folder, AO_FAULT="spawn.worktree:after")
     world.look()
-    assert "the branch 'feat/x' is gone" in world.call("ao-restore", "shop-1").err
+    assert world.record("shop-1")["status"] == "errored"
+    world.ok("ao-restore", "shop-1")
+    assert world.git("rev-parse", "feat/x").strip() == world.record("shop-1")["base_sha"]
+    assert "shop-1" in tmux.look(world.home)
 
 
 def test_restore_in_another_worktree_leaves_that_to_its_owner(world):
@@ -291,7 +315,7 @@ def test_the_agreed_cleaning_saves_what_was_not_committed(world):
     with open(os.path.join(record["workspace_path"], "draft"), "w") as file:
         file.write("mine\n")
     world.change("shop-1", pr={"state": "merged", "branch": "x", "head_sha": "0" * 40, "number": 1})
-    lives.clean_up(world.home, world.project, record, True, loop.clock(world.home))
+    lives.clean_up(world.home, world.project, world.record("shop-1"), True, loop.clock(world.home))
     assert not os.path.exists(record["workspace_path"])
     assert world.git("show", f"{backups(world)[0]}:draft") == "mine"
 
@@ -489,6 +513,36 @@ def test_what_a_killed_command_began_is_finished_by_the_next_run(world, script, 
         assert not os.path.exists(path) and world.git("show", f"{backups(world)[0]}:draft") == "x"
 
 
+POINTS = ("claim.branch:before", "claim.branch:after", "claim.pull:before", "claim.pull:after")
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("again", [True, False])
+def test_a_claim_that_was_cut_off_is_finished_and_its_agent_told_once(world, abandoned, point, again):
+    """F23"""
+    world.spawn("--task", "second")
+    world.look(2)
+    done = scripts.run("ao-claim", "shop-2", "1", cwd=world.folder, AO_FAULT=point)
+    assert done.returncode == -signal.SIGKILL
+    world.look()
+    if again:
+        world.ok("ao-claim", "shop-2", "1")
+    else:
+        rounds.act(world.home)
+    record = world.record("shop-2")
+    assert (record["doing"], record["claimed_pr_number"], record["branch"]) == (None, 1, abandoned["branch"])
+    assert sum("pull request 1" in one["text"] for one in record["inbox"]) == 1
+
+
+def test_a_worktree_that_was_half_removed_is_no_work_to_be_saved(world):
+    path = world.spawn()["workspace_path"]
+    world.ok("ao-kill", "shop-1")
+    done = scripts.run("ao-prune", "shop-1", cwd=world.folder, AO_FAULT="prune.worktree:inside")
+    assert done.returncode == -signal.SIGKILL and not os.path.exists(path)
+    world.ok("ao-prune", "shop-1")
+    assert os.listdir(os.path.dirname(path)) == [] and backups(world) == []
+
+
 def test_an_archive_that_was_cut_off_is_asked_for_again(world):
     world.spawn()
     world.ok("ao-kill", "shop-1")
@@ -501,7 +555,7 @@ def test_an_archive_that_was_cut_off_is_asked_for_again(world):
 @pytest.mark.parametrize("effect", ["kill", "cleanup", "prune", "restore", "claim", "spawn"])
 def test_whatever_was_begun_is_settled_before_something_else(world, effect):
     world.spawn()
-    world.change("shop-1", doing={"effect": effect, "at": "2026-01-01T00:00:00.000Z"})
+    world.change("shop-1", doing={"effect": effect, "at": "2026-01-01T00:00:00.000Z", "number": 1, "had_pr": None})
     world.ok("ao-kill", "shop-1")
     record = world.record("shop-1")
     assert record["doing"] is None and record["outcome"] == "killed"
@@ -526,3 +580,39 @@ def test_an_effect_that_is_under_way_is_left_alone(world, monkeypatch):
         assert "shop-1" in tmux.look(world.home)
     rounds.act(world.home)
     assert tmux.look(world.home) == {}
+
+
+def test_a_restore_of_one_that_runs_changes_nothing(world):
+    world.spawn()
+    before = world.record("shop-1")
+    assert "runs already" in world.ok("ao-restore", "shop-1").err
+    assert world.record("shop-1") == before
+
+
+def test_what_a_prune_saved_is_told_where_it_is_needed(world):
+    path = world.spawn()["workspace_path"]
+    open(os.path.join(path, "draft"), "w").close()
+    world.ok("ao-kill", "shop-1")
+    pruned = world.ok("ao-prune", "shop-1")
+    [ref] = backups(world)
+    assert world.record("shop-1")["backup_ref"] == ref
+    for done in (pruned, world.ok("ao-restore", "shop-1"), world.ok("ao-status", "--why", "shop-1")):
+        assert ref in done.out + done.err
+
+
+def test_a_claim_says_who_has_the_branch_and_how_to_free_it(world):
+    owner = world.spawn("--task", "one")
+    forging.commit(owner["workspace_path"], "a.txt", "two\n")
+    world.ok("ao-pr", "open", "--title", "One", cwd=owner["workspace_path"])
+    world.ok("ao-kill", "shop-1")
+    world.spawn("--task", "two", "--no-prompt")
+    done = world.call("ao-claim", "shop-2", "1")
+    assert done.code == 1 and "ao-prune shop-1" in done.err
+
+
+def test_what_an_agent_said_last_can_be_read_when_its_terminal_is_gone(world):
+    living.configure(world, ["sh", "-c", "echo so long; exit 3"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or world.record("shop-1")["runtime_state"] == "exited")
+    until(lambda: not tmux.look(world.home))
+    assert "so long" in world.ok("ao-logs", "shop-1").out

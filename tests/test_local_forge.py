@@ -31,7 +31,7 @@ def _main(world):
 
 
 def _review(world, session, decision, author="Ada", actor="", body="why?"):
-    said = {"body": body, "file": "a.txt", "line": 2}
+    said = {"body": body, "file": "b.txt", "line": 1}
     return local.review(world.home, world.project, session, decision, author, actor, NOW, said)
 
 
@@ -382,7 +382,9 @@ def test_what_cannot_be_read_is_unknown_and_hides_nobody_else(tmp_path):
     sessions[0]["claimed_pr_number"] = 1
     with open(os.path.join(world.home, "forge", "shop", "prs", "1.yaml"), "a") as file:
         file.write("{")
-    assert list(look(world, *sessions)) == ["shop-2"]
+    seen = look(world, *sessions)
+    assert [isinstance(seen[session["id"]], AoError) for session in sessions] == [True, False, True]
+    assert "prs/1.yaml" in str(seen["shop-1"])
     os.rename(world.repo, world.repo + "-away")
     with pytest.raises(Unknown):
         look(world, *sessions)
@@ -554,7 +556,7 @@ def test_comments_are_open_until_they_are_settled_and_bots_are_told_apart(tmp_pa
         ("pr1-1", "Ada", False, "why?"),
         ("pr1-2", "lint[bot]", True, "long line"),
     ]
-    assert (said[0].file, said[0].line, said[0].url) == ("a.txt", 2, seen["url"] + "#pr1-1")
+    assert (said[0].file, said[0].line, said[0].url) == ("b.txt", 1, seen["url"] + "#pr1-1")
     for _ in range(2):
         seen = local.resolve(world.home, world.project, session, "pr1-1")
     assert seen["threads"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -77,6 +78,24 @@ def test_a_number_is_never_used_twice(tmp_path):
     assert local.create(world.home, world.project, "Two", "").id == "2"
     _write(world, "0007-by-hand.md", "# By hand\n")
     assert local.create(world.home, world.project, "Eight", "").id == "8"
+
+
+@pytest.mark.parametrize("point", ["step:1", "step:2", "step:3", "step:4"])
+def test_an_issue_whose_writer_was_killed_is_there_once_when_it_is_written_again(tmp_path, point):
+    """F23"""
+    world = make(tmp_path)
+    local.create(world.home, world.project, "One", "Do it.")
+    script = (
+        "import sys; from lib import config; from lib.tracker import local\n"
+        "local.create(sys.argv[1], config.load(sys.argv[2]).projects['shop'], 'Two', 'Do it.')"
+    )
+    argv = [sys.executable, "-c", script, world.home, world.project.source]
+    for wanted in (-signal.SIGKILL, 0):
+        env = {**os.environ, **({"AO_FAULT": point} if wanted else {})}
+        assert subprocess.run(argv, cwd=ROOT, env=env, check=False, timeout=60).returncode == wanted
+    twice = 1 if point == "step:4" else 0  # it was noted, and another one of the same text is another issue
+    assert len(os.listdir(os.path.join(world.repo, "docs", "issues"))) == 2 + twice
+    assert local.create(world.home, world.project, "Two", "Do it.").id == str(3 + twice)
 
 
 def test_issues_written_at_once_get_different_numbers(tmp_path):

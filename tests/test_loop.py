@@ -66,9 +66,9 @@ def test_stopping_ends_a_running_loop_and_the_next_one_looks_on(world):
     second = world.call("ao-watch")
     assert second.code == 1 and "another loop is running" in second.err
     world.ok("ao-stop")
-    assert "the fleet was paused" in first.communicate(timeout=20)[1] and first.returncode == 0
+    assert "the fleet was paused" in first.communicate(timeout=60)[1] and first.returncode == 0
     again = watching(world, "--for", "1s")
-    assert again.wait(timeout=20) == 0
+    assert again.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -76,7 +76,7 @@ def test_a_loop_that_is_ended_leaves_nothing_in_the_way_of_the_next(world, sign,
     """F50"""
     first = watching(world, "--quiet")
     first.send_signal(sign)
-    assert first.wait(timeout=20) == code
+    assert first.wait(timeout=60) == code
     world.ok("ao-watch", "--for", "0s", "--quiet")
 
 

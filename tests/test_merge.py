@@ -54,7 +54,7 @@ def test_everything_that_stands_in_the_way_is_said(world):
     living.configure(world, merge={"settle": "1h"}, ci=[{"name": "test", "run": "true"}])
     done = world.call("ao-merge", "shop-1")
     assert done.code == 1 and done.err.count("\n") == 1
-    for why in ("nobody has approved it", "check 'test': pending", "newer than 1h"):
+    for why in ("nobody has approved it", "check 'test': pending", "less than 1h"):
         assert why in done.err
     record = world.record("shop-1")
     assert record["merge_failure"] is None and record["doing"] is None and merged(world) == 0

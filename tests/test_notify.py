@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -84,24 +83,22 @@ def test_what_reached_nobody_says_so(home, notifier):
 
 def test_a_notifier_that_hangs_delays_nobody_and_sends_nothing_later(home, notifier, monkeypatch):
     """F29, F53"""
-    monkeypatch.setattr(notify, "PATIENCE", 0.3)
+    monkeypatch.setattr(notify, "PATIENCE", 2.0)
     wakes, sent = threading.Event(), []
 
     def hangs(told):
         sent.append(told["message"])
-        wakes.wait(10)
+        wakes.wait()  # whoever waits for it hangs with it
 
     notifier("slow", hangs)
     file = file_of(home, defaults={"notifiers": ["slow", "stdout"]})
-    started = time.monotonic()
     answers = notify.send(home, [(file, news("first")), (file, news("second"))], clock())
-    assert time.monotonic() - started < 5
     assert set(answers.values()) == {""} and len(told(home)) == 2
     assert len(logged_events(home, "notify_failed")) == 2
     wakes.set()
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and thread.daemon:
-            thread.join(5)
+            thread.join(60)
     assert sent == ["first"]
 
 

@@ -37,12 +37,21 @@ def _json(ran):
     return json.loads(ran.out)
 
 
+def test_a_review_that_is_written_again_after_a_crash_is_one_review(world, session):
+    """F23"""
+    pull(world, session)
+    words = ("ao-review", "1", "--request-changes", "-m", "Round up.", "--as", "Ada")
+    assert [_json(run(*words, "--json"))["threads"] for _ in range(2)] == [["pr1-1"], ["pr1-1"]]
+    assert _json(run(*words[:4], "And test it.", *words[5:], "--json"))["threads"] == ["pr1-1", "pr1-2"]
+
+
 def test_issues_from_new_to_closed(world):
     assert run("ao-issue", "list", "--json").out == "[]\n"
     assert run("ao-issue", "new", "Round up", "-b", "Half a cent.", "--label", "bug").out.startswith("#1 /")
     assert (
         _json(run("ao-issue", "new", "Second", "--file", "-", "--json", input="from stdin\n"))["body"] == "from stdin"
     )
+    assert run("ao-issue", "list", "--all").out == run("ao-issue", "list", "--state", "all").out
     assert run("ao-issue", "list").out == "#1  open  Round up  bug\n#2  open  Second\n"
     assert run("ao-issue", "show", "#1").out == "# Round up\n\n#1, open, bug\n\nHalf a cent.\n"
     assert [issue["state"] for issue in _json(run("ao-issue", "close", "1", "--json"))] == ["closed"]
@@ -104,7 +113,7 @@ def test_pull_requests_are_listed_and_shown(world, session):
     run("ao-review", "1", "--comment", "-m", "why\nthat?", "--as", "Ada")
     assert run("ao-pr", "list").out == "#1  open  Add b  feat/shop-1 -> main\n"
     shown = run("ao-pr", "shop-1").out
-    assert "ci status        pending" in shown and "pr1-1            Ada: why that?" in shown
+    assert "  checks           pending\n" in shown and shown.endswith("\n  pr1-1            Ada: why that?\n")
     assert _json(run("ao-pr", "1", "--json"))["threads"] == ["pr1-1"]
     assert run("ao-pr", "close", "1").out.startswith("#1  closed")
     assert _json(run("ao-pr", "list", "--all", "--json"))[0]["state"] == "closed"
@@ -149,9 +158,40 @@ def test_a_number_that_is_none_is_said_in_a_sentence(world, session):
     assert (ran.code, ran.err) == (2, "ao-claim: 'x' is not the number of a pull request; see: ao-pr list\n")
 
 
+def test_a_pull_request_is_shown_in_words_for_people(world, session):
+    pull(world, session)
+    look(world, session)
+    run("ao-review", "1", "--approve", "-m", "Well\ndone.", "--as", "Ada")
+    run("ao-review", "1", "--comment", "-m", "Why?", "--as", "Bo", "--file", "b.txt", "--line", "1")
+    assert [line for line in run("ao-pr", "1").out.splitlines() if "head" not in line and "check " not in line] == [
+        "#1  open  Add b  feat/shop-1 -> main",
+        "  checks           pending",
+        "  review           approved by Ada",
+        "  merge            without a conflict",
+        "  lines            1 added, 0 removed",
+        "  approval         Ada: Well done.",
+        "  pr1-2            Bo, b.txt:1: Why?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("a.txt", "1", "cannot comment on 'a.txt': pull request '1' does not change it"),
+        ("nowhere.txt", "0", "cannot comment on 'nowhere.txt': pull request '1' does not change it"),
+        ("b.txt", "9", "cannot comment on line 9 of 'b.txt': in pull request '1' it has 1 lines"),
+        ("./b.txt", "1", ""),
+    ],
+)
+def test_a_comment_stands_in_a_line_of_a_file_that_the_pull_request_changes(world, session, file, line, said):
+    pull(world, session)
+    ran = run("ao-review", "1", "--comment", "-m", "Why?", "--file", file, "--line", line)
+    assert ran.code == bool(said) and said in ran.err
+
+
 def test_a_review_from_request_to_approval(world, session):
     pull(world, session)
-    ran = run("ao-review", "shop-1", "--request-changes", "-m", "Round up.", "--file", "b.txt", "--line", "3")
+    ran = run("ao-review", "shop-1", "--request-changes", "-m", "Round up.", "--file", "b.txt", "--line", "1")
     assert ran.out == "#1 changes_requested; open comments: pr1-1\n"
     assert run("ao-review", "1", "--approve", "--as", "Ada").out.startswith("#1 changes_requested")
     seen = _json(run("ao-review", "1", "--approve", "--json"))

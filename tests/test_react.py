@@ -523,7 +523,7 @@ def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_wor
     for seconds in (5, 900):
         evaluate_projects(home, seconds)
         assert act(home, seconds) == []
-    assert len(told(home)) == 1 and "all 2 sessions have ended, 2 of them merged" in told(home)[0]
+    assert len(told(home)) == 1 and "all 2 sessions have ended: 2 merged" in told(home)[0]
     assert [line.split()[:2] for line in shown[-1].splitlines()[1:]] == [["shop-1", "merged"], ["shop-2", "merged"]]
     notification = logged_events(home, "ui_notification")[0]["notification"]
     assert notification["reaction_key"] == "all-complete"
@@ -701,15 +701,15 @@ def test_what_was_to_be_told_when_the_configuration_broke_is_told(home, monkeypa
 
 
 def test_a_slow_effect_keeps_nobody_else_waiting_and_goes_on(home, monkeypatch):
-    monkeypatch.setattr(react, "WITHIN", 1.0)
+    monkeypatch.setattr(react, "WITHIN", 3.0)
     go_on, real = threading.Event(), local.failures
-    monkeypatch.setattr(local, "failures", lambda *args: go_on.wait(20) and real(*args))
+    monkeypatch.setattr(local, "failures", lambda *args: go_on.wait(120) and real(*args))
     configure(home)
     for id in ("shop-1", "shop-2"):
         record(home, id)
     change(home, "shop-1", pr=red())
     change(home, "shop-2", pr=pull(mergeable=False))
-    assert act(home) == ["shop-1 no answer within 1 s", "shop-2 merge-conflicts send-to-agent"]
+    assert act(home) == ["shop-1 no answer within 3 s", "shop-2 merge-conflicts send-to-agent"]
     assert act(home, 5) == [], "what is under way is left alone"
     go_on.set()
     effects.finish()
@@ -718,7 +718,7 @@ def test_a_slow_effect_keeps_nobody_else_waiting_and_goes_on(home, monkeypatch):
 
 def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     slow = tmp_path / "git"
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 100\n")
     slow.chmod(0o755)
     configure(home)
     for id in ("shop-1", "shop-2"):
@@ -728,8 +728,8 @@ def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "bin", "ao-react")], env=env)
     until((tmp_path / "begun").exists)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
-    assert not store.is_held(paths.lock(home, "effect", "shop", "shop-1"))
+    assert process.wait(60) == 130
+    until(lambda: not store.is_held(paths.lock(home, "effect", "shop", "shop-1")))  # a child may be about to start
 
 
 def test_a_restore_with_set_up_commands_goes_on_by_itself(home, monkeypatch):

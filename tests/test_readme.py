@@ -64,7 +64,7 @@ def test_the_transcript_at_the_top_is_what_happens(home, tmp_path, monkeypatch) 
         printed = [shown(words, home, tmp_path) for words in first]
         if watched:  # as long as it takes, instead of the time that a person would leave it running
             wanted = expected[-2:]
-            until(lambda words=last, end=wanted: looked(home) and agrees(shown(words, home, tmp_path), end), line, 40)
+            until(lambda words=last, end=wanted: looked(home) and agrees(shown(words, home, tmp_path), end), line)
         got = [text for lines in printed for text in lines] + shown(last, home, tmp_path)
         assert agrees(got, expected), (line, got)
 

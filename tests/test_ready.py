@@ -43,8 +43,8 @@ def test_approved_green_clean_and_settled_is_ready():
         ({"mergeable": None}, "whether it can be merged is not known yet"),
         ({"mergeable": False}, "it conflicts with main"),
         ({"forge_blockers": ["base checkout has local changes"]}, "base checkout has local changes"),
-        ({"head_seen_at": ago(29)}, "its head is newer than 30s"),
-        ({"head_seen_at": None}, "its head is newer than 30s"),
+        ({"head_seen_at": ago(29)}, "its newest commit is there for less than 30s (merge.settle)"),
+        ({"head_seen_at": None}, "its newest commit is there for less than 30s (merge.settle)"),
     ],
 )
 def test_each_blocker_alone_keeps_it_from_being_merged(change, reason):
@@ -75,5 +75,7 @@ def test_another_approval_beside_the_sessions_own_counts():
 
 
 def test_settling_takes_as_long_as_configured():
-    assert blockers(ready_pull(head_seen_at=at(0).iso), 100, settle="2m") == ["its head is newer than 2m"]
+    assert blockers(ready_pull(head_seen_at=at(0).iso), 100, settle="2m") == [
+        "its newest commit is there for less than 2m (merge.settle)"
+    ]
     assert blockers(ready_pull(head_seen_at=at(0).iso), 120, settle="2m") == []

@@ -71,6 +71,17 @@ def test_no_color_and_files_are_respected(monkeypatch):
     assert render.room(io.StringIO()) is None
 
 
+def test_counts_and_sizes_are_in_words_for_people():
+    assert [render.counted(number, "project") for number in (0, 1, 2)] == ["0 projects", "1 project", "2 projects"]
+    sizes = [0, 800, 1536, 167_936, 3 << 30, 5 << 50]
+    assert [render.size(number) for number in sizes] == ["0 B", "800 B", "1.5 KiB", "164 KiB", "3.0 GiB", "5120 TiB"]
+
+
+def test_a_title_is_whole_in_a_pipe_unless_it_is_absurd():
+    assert render.brief("a" * 120) == "a" * 120
+    assert render.brief("a\n" * 120) == ("a " * 60)[:119].rstrip() + "…"
+
+
 def test_ages_are_short():
     assert [render.age(seconds) for seconds in (-3, 5, 300, 7200, 200_000)] == ["0s", "5s", "5m", "2h", "2d"]
 

@@ -15,7 +15,7 @@ from conftest import until
 from living import AGENT
 from terminals import logged
 
-from lib import loop, paths, rounds, sessions, store
+from lib import launcher, loop, paths, rounds, sessions, store
 from lib.runtime import tmux
 
 
@@ -116,6 +116,16 @@ def test_waiting_says_what_became_of_it(world):
     assert done.code == 1 and "is queued" in done.err
 
 
+def test_who_stops_waiting_is_told_that_the_message_stays_queued(world, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    done = world.call("ao-send", "shop-1", "x", "--wait")
+    assert done.code == 130 and done.err.endswith(" stays queued, and shop-1 gets it when it can take it\n")
+    assert inbox(world) == [("x", "queued")]
+
+
 def test_an_answer_is_typed_at_the_open_question_and_the_rest_waits(home, tmp_path):
     """F3"""
     log = os.path.join(home, "agent.log")
@@ -164,12 +174,15 @@ def test_a_message_for_an_exited_agent_waits_for_its_restore(world):
 
 
 def test_the_terminal_s_text_is_printed_and_followed(home, tmp_path):
-    script = "for n in 1 2 3; do echo line $n; done; read x; echo more; read x"
+    script = "for n in 1 2 3; do echo line $n; done; read x; echo its last words; exit 1"
     world = living.make(home, tmp_path, ["sh", "-c", script])
     world.spawn("--task", "x", "--no-prompt")
     until(lambda: "line 3" in tmux.screen(home, "shop-1"))
     assert world.ok("ao-logs", "shop-1", "-n", "2").out == "line 2\nline 3\n"
-    tmux.stop(home, "shop-1")
+    tmux.press(home, "shop-1", "Enter")
+    until(lambda: not tmux.look(home), "the end of the terminal")
+    assert world.ok("ao-logs", "shop-1", "-n", "1").out == "its last words\n"
+    os.unlink(launcher.screen_file(paths.launch(home, "shop", "shop-1")))
     assert "it is gone" in world.call("ao-logs", "shop-1").err
     assert "its agent does not run" in world.call("ao-attach", "shop-1").err
 
@@ -205,3 +218,13 @@ def test_many_senders_at_once_lose_nothing(world):
         list(pool.map(send, range(40)))
     assert sorted(int(text) for text, _ in inbox(world)) == list(range(40))
     assert json.dumps(world.record("shop-1"))
+
+
+def test_send_says_what_keeps_the_message_from_its_agent(world):
+    world.change("shop-1", activity="waiting_input", question="Delete it? (y/n)")
+    assert "it asks a question first (Delete it? (y/n))" in world.ok("ao-send", "shop-1", "hello").err
+    world.change("shop-1", activity="ready", question=None)
+    assert "no question of it is known" in world.ok("ao-send", "shop-1", "--answer", "y").err
+    tmux.stop(world.home, "shop-1")
+    until(lambda: world.look() or world.record("shop-1")["runtime_state"] != "alive")
+    assert "its agent does not run: ao-restore shop-1" in world.ok("ao-send", "shop-1", "hello").err

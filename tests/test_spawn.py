@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import forging
 import living
@@ -16,7 +18,8 @@ import scripts
 from conftest import until
 from living import AGENT, CAT, launched
 
-from lib import effects, paths, proc, sessions, spawn, store
+from lib import effects, paths, plugins, proc, render, sessions, spawn, store
+from lib.agent import command
 from lib.runtime import tmux
 
 SPAWN = os.path.join(scripts.BIN, "ao-spawn")
@@ -55,6 +58,15 @@ def test_an_issue_becomes_a_session_with_branch_worktree_and_terminal(world):
     assert "shop-1" in tmux.look(world.home)
     assert "Bug: login fails" in record["inbox"][0]["text"]
     assert record["doing"] is None
+
+
+def test_what_is_done_and_run_is_told_to_who_asks_beside_the_answer(world):
+    done = world.ok("ao-spawn", "--task", "work", "--json", AO_LOG="debug")
+    assert json.loads(done.out)[0]["id"] == "shop-1"
+    assert "ao-spawn: info: spawn.worktree shop-1: make the branch and the worktree\n" in done.err
+    assert re.search(r"^ao-spawn: debug: git .*worktree add .* s, exit code 0$", done.err, re.MULTILINE), done.err
+    assert "ao-spawn: debug: tmux " in done.err
+    assert "debug" not in world.ok("ao-tick", AO_LOG="info").err
 
 
 @pytest.mark.parametrize("command", [CAT, [*AGENT, "{prompt}"]])
@@ -214,8 +226,9 @@ def test_a_spawn_that_is_interrupted_undoes_itself(world, sign):
     spawning = process(world, "--task", "work")
     until(lambda: os.path.exists(os.path.join(paths.worktree(world.home, "shop", "shop-1"), "started")))
     spawning.send_signal(sign)
-    spawning.communicate(timeout=20)
+    _, said = spawning.communicate(timeout=60)
     assert spawning.returncode == (143 if sign == signal.SIGTERM else 130)
+    assert ("ao-spawn: interrupted; " in said) == (sign == signal.SIGINT)
     assert world.traces() == before
     assert locks_held(world) == []
 
@@ -230,7 +243,7 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
     """F38, F39: also that an empty reservation blocks nobody."""
     before = world.traces()
     spawning = process(world, "--task", "work", AO_FAULT=point)
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == -signal.SIGKILL
     world.look()
     found = world.records()
@@ -244,8 +257,16 @@ def test_a_spawn_that_was_killed_is_adopted_or_undone_by_the_next_tick(world, po
         assert world.spawn()["branch"] == "feat/work"
 
 
+def test_a_spawn_that_was_killed_does_not_stand_in_the_way_of_the_next_one(world):
+    """F38: without a tick in between."""
+    world.issue(1, "Fix it")
+    process(world, "1", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
+    assert world.spawn("1")["branch"] == "fix/1-fix-it"
+    assert [one["status"] for one in world.records()] == ["errored", "spawning"]
+
+
 def test_a_message_to_a_session_whose_spawn_is_undone_is_not_lost_without_a_word(world):
-    process(world, "--task", "work", AO_FAULT="spawn.worktree:after").communicate(timeout=20)
+    process(world, "--task", "work", AO_FAULT="spawn.worktree:after").communicate(timeout=60)
     world.ok("ao-send", "shop-1", "hello")
     world.look()
     [record] = world.records()
@@ -263,7 +284,7 @@ def test_a_tick_leaves_a_spawn_alone_that_is_under_way(world):
     assert world.record("shop-1")["status"] == "spawning"
     assert world.call("ao-prune", "shop-1").code == 1
     open(os.path.join(path, "go"), "w").close()
-    spawning.communicate(timeout=20)
+    spawning.communicate(timeout=60)
     assert spawning.returncode == 0
     world.look()
     assert world.record("shop-1")["status"] == "working"
@@ -273,7 +294,7 @@ def test_an_issue_goes_to_one_of_many_spawns_at_once(world):
     """F42"""
     world.issue(7, "Seven")
     spawning = [process(world, "7") for _ in range(20)]
-    said = [one.communicate(timeout=60)[1] for one in spawning]
+    said = [one.communicate(timeout=240)[1] for one in spawning]
     assert sorted(one.returncode for one in spawning) == [0] + [1] * 19
     assert sum("issue 7 has a session already: shop-1" in text for text in said) == 19
     assert len(world.records()) == 1
@@ -282,7 +303,7 @@ def test_an_issue_goes_to_one_of_many_spawns_at_once(world):
 def test_several_sessions_at_once_get_names_of_their_own(world):
     spawning = [process(world, "--task", "same") for _ in range(4)]
     for one in spawning:
-        assert one.communicate(timeout=60) and one.returncode == 0
+        assert one.communicate(timeout=240) and one.returncode == 0
     assert len({one["branch"] for one in world.records()}) == 4
     assert sorted(one["id"] for one in world.records()) == [f"shop-{n}" for n in range(1, 5)]
 
@@ -452,6 +473,64 @@ def test_the_agent_knows_who_it_is_and_nothing_of_who_spawned_it(world):
     assert os.stat(paths.launch(world.home, "shop", "shop-1")).st_mode & 0o777 == 0o600
 
 
+def test_the_agent_knows_what_it_works_on_and_where_ao_is(world):
+    world.issue(12, "Twelve")
+    found = launched(world, world.spawn("12")["id"])["environment"]
+    names = ("AO_SESSION_ID", "AO_ISSUE_ID", "AO_PROJECT_ID", "AO_HOME", "AO_CONFIG")
+    assert [found[name] for name in names] == ["shop-1", "12", "shop", world.home, f"{world.folder}/ao.yaml"]
+    assert launched(world, world.spawn("--task", "x")["id"])["environment"]["AO_ISSUE_ID"] == ""
+
+
+def test_the_options_say_which_agent_works_where_with_which_text_and_for_whom(world, tmp_path, monkeypatch):
+    started, load = [], plugins.load
+
+    def start(home, handle, *args):
+        started.append(handle)
+        tmux.start(home, handle, *args)
+
+    def prepare(project, session):
+        command.prepare(project, session)
+        started.append(f"robot for {session['id']}")
+
+    own = {
+        ("runtime", "elsewhere"): SimpleNamespace(**{**vars(tmux), "start": start}),
+        ("agent", "robot"): SimpleNamespace(**{**vars(command), "prepare": prepare}),
+    }
+    monkeypatch.setattr(plugins, "load", lambda slot, name: own.get((slot, name)) or load(slot, name))
+    shutil.copytree(render.TEMPLATES, tmp_path / "templates")
+    (tmp_path / "templates" / "prompts" / "haiku.md").write_text("In three lines: {{ task }}")
+    monkeypatch.setattr(render, "TEMPLATES", str(tmp_path / "templates"))
+    options = ("--agent", "robot", "--model", "m-1", "--runtime", "elsewhere", "--template", "haiku")
+    record = world.spawn("--task", "spring", *options, "--spawned-by", "shop-7")
+    assert (record["agent"], record["runtime"], record["spawned_by"]) == ("robot", "elsewhere", "shop-7")
+    assert record["agent_config"]["model"] == "m-1"
+    assert record["inbox"][0]["text"] == "In three lines: spring\n"
+    assert started == ["robot for shop-1", "shop-1"]
+
+
+def test_scripts_name_the_issue_the_project_and_its_configuration_from_anywhere(world):
+    world.issue(12, "Twelve")
+    where = ("--project", "shop", "--config", f"{world.folder}/ao.yaml")
+    assert "there is no ao.yaml" in world.call("ao-spawn", "--issue", "12", "--dry-run", cwd="/").err
+    assert world.call("ao-spawn", "--issue", "12", "--project", "no", *where[2:], cwd="/").code == 1
+    world.ok("ao-spawn", "--issue", "12", *where, cwd="/")
+    record = world.record("shop-1")
+    assert (record["issue_id"], record["config_path"]) == ("12", where[3])
+
+
+def test_open_goes_to_the_terminal_of_the_last_one_that_was_made(world, monkeypatch):
+    went = []
+    monkeypatch.setattr(os, "execvp", lambda *args: went.append(args))
+    world.issue(1, "One")
+    world.issue(2, "Two")
+    assert world.ok("ao-spawn", "1", "2", "--open").code == 0
+    command = tmux.attach(world.home, "shop-2")
+    assert went == [(command[0], command)]
+    world.ok("ao-spawn", "--task", "x", "--open", "--dry-run")
+    assert world.call("ao-spawn", "9", "--open").code == 1
+    assert len(went) == 1, "there is nothing to go to"
+
+
 def test_undoing_leaves_a_branch_that_others_have_checked_out_or_committed_to(world):
     sha = world.git("rev-parse", "main")
     record = {**sessions.blank("shop-1", "shop", sessions.Clock(1e9)), "runtime": "tmux", "workspace": "worktree"}
@@ -481,3 +560,63 @@ def test_an_exact_id_wins_over_a_longer_one(world):
     assert world.record("shop-1")["id"] == "shop-1"
     with pytest.raises(sessions.AoError, match="can mean several"):
         world.record("shop-")
+
+
+def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
+    """Python does not know its own path then, and git, tmux and the agent's terminal are started through it."""
+    living.configure(world, ["/bin/cat"])
+    argv = ["env", "-i", f"AO_HOME={world.home}", os.path.join(scripts.BIN, "ao"), "spawn", "--task", "x"]
+    done = subprocess.run(argv, cwd=world.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    until(lambda: "ao: running cat" in tmux.screen(world.home, "shop-1"), "the agent")
+
+
+def test_who_is_taken_to_a_terminal_is_told_how_to_leave_it(world, monkeypatch):
+    became = []
+    monkeypatch.setattr(os, "execvp", lambda program, words: became.append(words))
+    said = [world.ok("ao-spawn", "--task", "x", "--open").err, world.call("ao-attach", "shop-1").err]
+    assert all(text.endswith("leave this terminal with Ctrl-b d; the agent goes on\n") for text in said)
+    assert became == [tmux.attach(world.home, "shop-1")] * 2
+
+
+# --- what is refused, and what is said -------------------------------------------------------------------------------
+
+
+def test_an_empty_issue_id_starts_nothing(world):
+    done = world.call("ao-spawn", "")
+    assert (done.code, world.records()) == (2, []) and "the id of an issue is empty" in done.err
+
+
+def test_a_closed_issue_is_worked_on_only_when_that_is_meant(world):
+    world.issue(12, "Do it")
+    world.ok("ao-issue", "close", "12")
+    done = world.call("ao-spawn", "12")
+    assert (done.code, world.records()) == (1, []) and "issue 12 is closed" in done.err and "--force" in done.err
+    assert world.ok("ao-spawn", "12", "--force").code == 0
+
+
+def test_a_spawn_says_that_nothing_will_be_done_while_the_fleet_is_paused(world):
+    world.ok("ao-stop")
+    assert "ao-stop --resume" in world.ok("ao-spawn", "--task", "x").err
+
+
+def test_a_spawn_from_within_a_worktree_uses_the_configuration_of_its_session(world):
+    """Its worktree may hold a copy of ao.yaml, which would name the worktree as the repository."""
+    inside = world.spawn()["workspace_path"]
+    shutil.copy(os.path.join(world.folder, "ao.yaml"), inside)
+    done = world.ok("ao-spawn", "--task", "more", "--json", cwd=inside)
+    [second] = json.loads(done.out)
+    assert world.record(second["id"])["config_path"] == os.path.join(world.folder, "ao.yaml")
+
+
+def test_a_project_id_means_one_repository_only(world, tmp_path):
+    """Two repositories of one name would mix up their sessions and pull requests."""
+    world.spawn()
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = living.make(world.home, other)
+    done = elsewhere.call("ao-spawn", "--task", "x")
+    assert done.code == 1 and "give it another id in ao.yaml" in done.err and world.repo in done.err
+    assert len(world.records()) == 1
+    shutil.rmtree(world.repo)  # it has moved, perhaps to there
+    assert elsewhere.call("ao-spawn", "--task", "x").code == 0

@@ -15,7 +15,7 @@ import pytest
 from lib import ROOT, overview, paths, rounds, store
 
 SLOW = {"argparse", "json", "re", "pathlib", "datetime", "typing", "subprocess", "tempfile"}
-SLOW |= {"yaml", "requests", "jinja2", "filelock"}
+SLOW |= {"yaml", "requests", "jinja2"}
 START = """
 import os, sys
 os.execv = None  # starting again would double the time

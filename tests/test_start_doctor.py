@@ -12,7 +12,7 @@ import pytest
 import scripts
 from records import session
 
-from lib import config, paths, store
+from lib import clock, config, paths, sessions, store
 from lib.runtime import tmux
 
 start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
@@ -57,9 +57,10 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
-def test_start_without_a_test_command_says_in_the_file_that_nothing_is_checked(repo):
+def test_start_without_a_test_command_says_as_in_the_file_that_nothing_is_checked(repo, capsys):
     (repo / "Makefile").unlink()
     start.main([])
+    assert start.UNCHECKED in capsys.readouterr().err and start.UNCHECKED in (repo / "ao.yaml").read_text()
     assert config.setting(project(repo), "ci") == [] and not config.setting(project(repo), "merge.require_checks")
     (repo / "Makefile").write_text("test:\n")
     start.main(["--force"])
@@ -86,6 +87,45 @@ def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
     git(repo, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/release")
     start.main([])
     assert config.setting(project(repo), "default_branch") == "release"
+
+
+def test_start_guesses_the_default_branch_from_the_branches_that_exist(repo):
+    """F41: with nothing checked out that has a name."""
+    git(repo, "branch", "-m", "trunk", "master")
+    git(repo, "checkout", "-q", "--detach")
+    assert start.default_branch(str(repo)) == "master"
+    git(repo, "branch", "-m", "master", "trunk")
+    assert start.default_branch(str(repo)) == "trunk"
+
+
+def test_start_takes_an_id_that_means_no_other_repository(repo, tmp_path, capsys):
+    start.main([])
+    other = tmp_path / "elsewhere" / "my shop"
+    other.parent.mkdir()
+    git(tmp_path, "clone", "-q", str(repo), str(other))
+    start.main(["--repo", str(other)])
+    assert list(config.load(str(other / "ao.yaml")).projects) == ["my-shop"]
+    record = {**sessions.blank("ms-1", "my-shop", clock.Clock(0.0)), "config_path": str(repo / "ao.yaml")}
+    sessions.create(str(tmp_path / "home"), record, clock.Clock(0.0))
+    for folder, id in ((other, "my-shop-2"), (repo, "my-shop")):
+        start.main(["--force", "--repo", str(folder)])
+        assert list(config.load(str(folder / "ao.yaml")).projects) == [id]
+    assert f"project 'my-shop' is '{repo}' already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("def test_one(): assert True", "python3 -m pytest"),
+        ("import pytest, unittest", "python3 -m pytest"),
+        ("import unittest", "python3 -m unittest discover -s tests"),
+    ],
+)
+def test_the_test_command_is_guessed_from_tests_in_python(tmp_path, text, command):
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text(text)
+    assert start.test_command(str(tmp_path)) == command
 
 
 @pytest.mark.parametrize(
@@ -168,8 +208,8 @@ def test_what_is_missing_is_said_with_what_helps(repo, capsys):
     assert findings(capsys)["config"][0] == {
         "check": "config",
         "state": "warning",
-        "text": f"no ao.yaml for '{repo}'",
-        "remedy": "ao-start",
+        "text": f"there is no ao.yaml for '{repo}'",
+        "remedy": "write one with: ao-start",
     }
 
 
@@ -202,7 +242,7 @@ def test_a_damaged_loop_file_does_not_stop_the_other_checks(repo, capsys):
     with open(os.path.join(os.environ["AO_HOME"], "loop.yaml"), "w") as file:
         file.write("look: {wa")
     found = findings(capsys)
-    assert bad(found) == ["loop"] and "files" in found
+    assert bad(found) == ["files", "loop"]
 
 
 def test_terminals_and_worktrees_that_no_record_owns_are_listed(home, repo, monkeypatch, capsys):
@@ -278,6 +318,27 @@ def test_validate_names_every_mistake_and_warning(repo, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
     configure(repo)
     assert shown.main(["validate"]) == 0
+    assert capsys.readouterr().out == f"{repo}/ao.yaml: 1 project, no mistakes\n"
+
+
+def test_validate_looks_at_what_the_settings_name_and_answers_in_the_order_of_lines(repo, tmp_path, capsys):
+    (repo / "ao.yaml").write_text(
+        "projects:\n  shop:\n    path: .\n    symlinks: [Makefile, .env]\n    zzz: 1\n    rules_file: RULES.md\n"
+        "    default_branch: main\n    agent_config: {command: [sh]}\n"
+        f"  other:\n    path: {tmp_path}\n    agent_config: {{command: [sh]}}\npoll_interval: soon\n"
+    )
+    assert shown.main(["validate"]) == 1
+    assert [line.removeprefix(f"{repo}/ao.yaml:") for line in capsys.readouterr().out.splitlines()] == [
+        f"4: projects.shop.symlinks: there is no '.env' in '{repo}' (warning)",
+        "5: projects.shop.zzz: unknown setting, ignored (warning)",
+        f"6: projects.shop.rules_file: there is no file '{repo}/RULES.md'",
+        f"7: projects.shop.default_branch: there is no branch 'main' in '{repo}'",
+        f"10: projects.other.path: '{tmp_path}' is not a git repository",
+        "12: poll_interval: not a duration: 'soon' (write 30s, 5m, 2h or 1d)",
+    ]
+    (repo / "ao.yaml").write_text("")
+    assert shown.main(["validate"]) == 0
+    assert "ao.yaml:1: projects: there is none; ao-start writes one (warning)\n" in capsys.readouterr().out
 
 
 def test_path_and_plugins_answer_in_both_forms(repo, capsys):
@@ -286,3 +347,21 @@ def test_path_and_plugins_answer_in_both_forms(repo, capsys):
     assert capsys.readouterr().out == f"{repo}/ao.yaml\n"
     shown.main(["plugins", "--json"])
     assert json.loads(capsys.readouterr().out)["notifier"] == ["stdout"]
+
+
+def test_the_doctor_tells_of_a_pause_and_of_torn_lines_of_the_log(repo, capsys):
+    home = os.environ["AO_HOME"]
+    store.write(paths.loop(home), {"paused_at": "2026-01-01T00:00:00.000Z"})
+    os.makedirs(os.path.join(home, "events"), exist_ok=True)
+    with open(os.path.join(home, "events", "2026-01-01.yaml"), "w") as file:
+        file.write('{"id": "e-1", "at": "2026')
+    os.makedirs(os.path.join(home, "forge", "shop", "prs"))
+    with open(os.path.join(home, "forge", "shop", "prs", "1.yaml"), "w") as file:
+        file.write("a: [")
+    start.main([])
+    doctor.main(["--json"])
+    found = json.loads(capsys.readouterr().out.partition("\n")[2])
+    said = " ".join(f"{one['text']}: {one['remedy']}." for one in found if one["state"] != "ok")
+    assert "the fleet is paused since 2026-01-01T00:00:00Z" in said and "merged: ao-stop --resume." in said
+    assert f"1 lines of '{home}/events/2026-01-01.yaml' are damaged" in said
+    assert f"cannot read '{home}/forge/shop/prs/1.yaml'" in said and "mend it by hand" in said

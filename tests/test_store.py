@@ -153,7 +153,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(path, monke
     with pytest.raises(Exception, match="cannot represent"):
         store.write(path, {"a": object()})
     assert store.read(path) == {"a": 1}
-    assert os.listdir(os.path.dirname(path)) == ["x.yaml"]
+    assert {name for name in os.listdir(os.path.dirname(path)) if not name.endswith(store.BEFORE)} == {"x.yaml"}
 
 
 def test_the_content_is_safe_before_the_name_and_the_name_before_anything_else(path, monkeypatch):
@@ -218,6 +218,22 @@ def test_a_change_that_fails_writes_nothing(path):
     assert not store.is_held(path)
 
 
+def test_what_a_killed_writer_left_is_swept_away_and_what_a_living_one_has_is_not(path):
+    """F44"""
+    code = "os.replace = lambda *names: (print('written', flush=True), time.sleep(60))\nstore.write(path, {'a': 1})"
+    writer, dead = script(code, path), script(code, path)
+    assert [one.stdout.readline() for one in (writer, dead)] == ["written\n"] * 2
+    dead.kill()
+    dead.wait(60)
+    assert len(os.listdir(os.path.dirname(path))) == 2
+    store.sweep(os.path.dirname(path))
+    assert len(os.listdir(os.path.dirname(path))) == 1
+    writer.kill()
+    writer.wait(60)
+    store.sweep(os.path.dirname(path))
+    assert os.listdir(os.path.dirname(path)) == []
+
+
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 
@@ -226,11 +242,11 @@ def test_eight_processes_lose_none_of_their_1600_updates(path):
     code = "change = lambda value: value.update({'total': value.get('total', 0) + 1, str(os.getpid()): 1})\n"
     code += "for _ in range(200): store.update(path, change)"
     processes = [script(code, path) for _ in range(8)]
-    assert [process.wait(120) for process in processes] == [0] * 8
+    assert [process.wait(240) for process in processes] == [0] * 8
     found = store.read(path)
     assert found["total"] == 1600
     assert len(found) == 9, "fields that a writer does not know survive"
-    assert sorted(os.listdir(os.path.dirname(path))) == ["x.yaml", "x.yaml.lock"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["x.yaml", "x.yaml.before", "x.yaml.lock"]
 
 
 def test_the_lock_is_a_file_beside_it_that_a_rename_does_not_move(path):
@@ -255,7 +271,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(path):
     with pytest.raises(Busy, match="another process holds it"), store.lock(path, patience=0.05):
         pass
     holder.send_signal(signal.SIGKILL)
-    holder.wait(10)
+    holder.wait(60)
     with store.lock(path, patience=0):
         assert store.is_held(path)
     assert not store.is_held(path)
@@ -281,14 +297,14 @@ def test_readers_take_no_lock_and_see_whole_files(path):
             assert store.read(path)["b"] == 2
     finally:
         writer.kill()
-        writer.wait(10)
+        writer.wait(60)
 
 
 def test_of_many_who_reserve_a_name_one_gets_it_with_its_content(path):
     """F38: nobody ever sees an empty reservation."""
     code = "print(sum(store.reserve(path + str(n), {'owner': os.getpid()}) for n in range(50)))"
     processes = [script(code, path) for _ in range(8)]
-    assert sum(int(process.communicate(timeout=60)[0]) for process in processes) == 50
+    assert sum(int(process.communicate(timeout=240)[0]) for process in processes) == 50
     owners = [store.read(path + str(number))["owner"] for number in range(50)]
     assert set(owners) <= {process.pid for process in processes}
     assert len(os.listdir(os.path.dirname(path))) == 50

@@ -157,8 +157,10 @@ def test_a_backup_holds_all_work_and_leaves_the_index_alone(tmp_path):
     assert kept == [".gitignore", "a.txt", "committed.txt", "ignored-but-added", "staged.txt", "untracked.txt"]
     assert git(world.repo, "show", f"{ref}:a.txt") == "changed"
     assert git(world.repo, "rev-parse", f"{ref}^") == git(path, "rev-parse", "HEAD")
-    with pytest.raises(AoError, match="update-ref"):  # never moved
-        worktree.backup(world.home, world.project, "shop-1", path, NOW)
+    assert worktree.backup(world.home, world.project, "shop-1", path, NOW) == ref  # a crash lay in between
+    _write(os.path.join(path, "untracked.txt"), "more\n")
+    other = worktree.backup(world.home, world.project, "shop-1", path, NOW)
+    assert other == ref + "x" and git(world.repo, "show", f"{ref}:untracked.txt") != "more"  # never moved
 
 
 def test_work_in_the_middle_of_a_conflict_is_saved(tmp_path):

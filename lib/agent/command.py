@@ -44,7 +44,7 @@ def prepare(project: Project, session: Session) -> None:
 
 def launch(project: Project, session: Session, prompt: str | None) -> Launch:
     """The configured words with the prompt in the place of `{prompt}`, and the model in that of `{model}`."""
-    model = config.setting(project, "agent_config.model") or ""
+    model = session["agent_config"].get("model") or ""
     words = [word.replace("{model}", model) for word in config.setting(project, "agent_config.command")]
     if not words:
         raise AoError(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lib import cli, paths
+from lib import cli, faults, paths
 from lib.errors import AoError
 
 TAIL = 262_144  # bytes at the end of the log in which a notification is looked for after a crash
@@ -26,6 +26,7 @@ def send(home: str, notification: Mapping[str, Any], settings: Mapping[str, Any]
             os.close(file)
     except OSError as error:
         raise AoError(f"cannot write '{path}': {error.strerror}") from error
+    faults.step()
     cli.notice(sentence(notification))
     if notification.get("summary"):
         cli.notice(str(notification["summary"]))
@@ -38,6 +39,8 @@ def has(home: str, id: str) -> bool | None:
             return f"[{id}]\n".encode() in file.read()
     except FileNotFoundError:
         return False
+    except (OSError, AoError):
+        return None
 
 
 def problem(settings: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ LOST_SERVER = re.compile(r"server exited unexpectedly|lost server")  # it was en
 UNTYPABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # every control character but newline and tab
 # The server keeps its environment for as long as it runs, so it starts with what a terminal needs and no more.
 KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+QUESTIONS = ("list-panes", "display-message")  # commands that change nothing
 NO_TERMINAL = ("0", "?", "??", "-")
 ENDING = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))  # seconds to wait after each
 STEP = 0.02
@@ -102,9 +103,9 @@ def paste(home: str, handle: str, text: str) -> None:
     if not block:
         return
     buffer = f"ao-{handle}"
-    _tmux(home, "load-buffer", "-b", buffer, "-", input=block)
+    paste = ["paste-buffer", "-p", "-d", "-b", buffer, "-t", _target(handle)]
     try:
-        _tmux(home, "paste-buffer", "-p", "-d", "-b", buffer, "-t", _target(handle))
+        _tmux(home, "load-buffer", "-b", buffer, "-", ";", *paste, input=block)
     except Gone:
         with contextlib.suppress(AoError):
             _tmux(home, "delete-buffer", "-b", buffer)
@@ -184,7 +185,8 @@ def _ask(home: str, words: Sequence[str], input: str | None) -> proc.Result:
     environment = {key: os.environ[key] for key in KEPT_ENVIRONMENT if key in os.environ}
     try:
         # The server stays in the folder that it was started from: not in one that will be removed.
-        return proc.run("tmux", [*_command(home), *words], cwd="/", env=environment, input=input)
+        argv, changes = [*_command(home), *words], words[0] not in QUESTIONS
+        return proc.run("tmux", argv, cwd="/", env=environment, input=input, changes=changes)
     except proc.Missing as error:
         raise Unknown(str(error)) from error
 

@@ -53,10 +53,10 @@ class Comment(NamedTuple):
 
 class Scm(Protocol):
     # The pull requests of these sessions (one project, so one repository), batched. None is a definite "no pull
-    # request"; a session that is missing from the answer is unknown. Raises Unknown when nothing can be said.
+    # request"; an error, or no answer for a session, is unknown. Raises Unknown when nothing can be said.
     def look(
         self, home: str, project: Project, sessions: Sequence[Session], clock: Clock
-    ) -> dict[str, Pull | None]: ...
+    ) -> dict[str, Pull | AoError | None]: ...
 
     # What is behind the red checks of the session's pull request.
     def failures(self, home: str, project: Project, session: Session) -> list[Failure]: ...

@@ -65,7 +65,7 @@ def run(home: str, project: Project, number: int, again: bool = False) -> list[R
 
     Raises Busy when another process runs them.
     """
-    with store.lock(lock(home, project, _pulls.read(home, project.id, number)), patience=1.0):
+    with store.lock(lock(home, project, _pulls.read(home, project.id, number)), patience=1.0, lasts=True):
         record = _pulls.read(home, project.id, number)
         head, base, merged = _test_merge(project, record)
         known = newest(record, head, base)
@@ -88,14 +88,20 @@ def _begun(
 
 
 def _run_all(home: str, project: Project, number: int, merged: str, wanted: list[tuple[dict[str, Any], Run]]) -> None:
-    """Run checks one after the other; what keeps them from being run is their result, until they are tried again."""
-    left = dict(enumerate(wanted))
+    """Run checks one after the other; what keeps them from being run is their result, until they are tried again.
+
+    The last result is saved when the checkout is gone: who is killed before that is followed by one that removes it.
+    """
+    left, last = dict(enumerate(wanted)), [run for _, run in wanted[-1:]]
     try:
         with _scratch.worktree(home, project, f"ci-{number}", merged) as folder:
             for place, (entry, run) in enumerate(wanted):
                 _save(home, project, number, {**run, "at": _now()})
-                _save(home, project, number, {**run, **_run(entry, folder, run["log"]), "at": _now()})
-                del left[place]
+                result = {**run, **_run(entry, folder, run["log"]), "at": _now()}
+                if run not in last:
+                    _save(home, project, number, result)
+                    del left[place]
+        _save(home, project, number, result)
     except Exception as error:
         lines = f"this check could not be run, which is no fault of the change: {reason(error)}"
         for _, run in left.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lib import git
 from lib.config import Project
 from lib.errors import AoError
-from lib.scm import Blocked, _pulls, _scratch
+from lib.scm import Blocked, Moved, _pulls, _scratch
 
 METHODS = ("merge", "squash", "rebase")
 PLAIN_REBASE = (  # what a person's settings must not do here; updateRefs would move other people's branches
@@ -38,19 +38,24 @@ def build(home: str, project: Project, record: _pulls.Record, base: str, method:
 def land(repository: str, base_branch: str, commit: str, base: str) -> None:
     """Move `base_branch` from `base` to its descendant `commit`, with the files where it is checked out.
 
-    Raises Blocked when changes in that checkout would be overwritten.
+    Raises Blocked when changes in that checkout would be overwritten, Moved when people were faster: they use git
+    without asking for a lock, so what counts is where the branch is afterwards.
     """
     checkout = git.checkouts(repository).get(base_branch)
     if checkout is None:
-        git.out(repository, "update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base)
+        args = ["update-ref", "-m", "ao: merge", git.HEADS + base_branch, commit, base]
+    else:
+        args = ["-c", "merge.verifySignatures=false", "merge", "--ff-only", "--quiet", "--no-autostash", commit]
+    result = git.run(checkout or repository, *args, limit="git-write")
+    tip = git.commit(repository, git.HEADS + base_branch)
+    if tip and git.contains(repository, tip, commit):
         return
-    args = ("-c", "merge.verifySignatures=false", "merge", "--ff-only", "--quiet", "--no-autostash", commit)
-    result = git.run(checkout, *args, limit="git-write")
-    if result.code:
-        files = [line.strip() for line in result.err.splitlines() if line.startswith("\t")]
-        if files:
-            raise Blocked(f"base checkout has local changes: {', '.join(files)}; commit or stash them in '{checkout}'")
-        raise Blocked(f"cannot merge in the base checkout '{checkout}': {git.reason(result)}")
+    if tip != base or not result.code:
+        raise Moved(f"cannot merge into '{base_branch}': it has moved on, or its checkout has another branch by now")
+    files = [line.strip() for line in result.err.splitlines() if line.startswith("\t")]
+    if files:
+        raise Blocked(f"base checkout has local changes: {', '.join(files)}; commit or stash them in '{checkout}'")
+    raise Blocked(f"cannot merge into '{base_branch}' in '{checkout or repository}': {git.reason(result)}")
 
 
 def _rebase(home: str, project: Project, record: _pulls.Record, base: str) -> str:

@@ -10,7 +10,7 @@ head_sha head_seen_at tip` (the branch tip of the last look; it becomes the head
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lib import cache, git, paths, store
@@ -91,10 +91,25 @@ def everything(home: str, project_id: str) -> Shelf:
     return shelf
 
 
+def mend(home: str, project_id: str, damaged: Iterable[int], now: str) -> bool:
+    """Put what damaged files held before in their place; whether there was any.
+
+    One of which nothing is known stays where it is: without it there would seem to be no pull request.
+    """
+    paths = [path(home, project_id, number) for number in damaged]
+    for one in paths:
+        store.set_aside(one, now, store.UNFINISHED, only_for_another=True)
+    return any(map(store.is_whole, paths))
+
+
 def open_for(home: str, project_id: str, branch: str) -> Record | None:
-    """The open pull request of a branch; there is at most one."""
-    records = everything(home, project_id).records
-    return next((record for record in records if record["state"] == "open" and record["branch"] == branch), None)
+    """The open pull request of a branch; there is at most one. Unknown when a damaged file may hold it."""
+    shelf = everything(home, project_id)
+    found = (record for record in shelf.records if record["state"] == "open" and record["branch"] == branch)
+    answer = next(found, None)
+    if answer is None and shelf.damaged:
+        raise Unknown(next(iter(shelf.damaged.values())))
+    return answer
 
 
 def create(home: str, project_id: str, fields: Mapping[str, Any]) -> tuple[Record, bool]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lib import git
 from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
@@ -23,9 +24,24 @@ def add(record: _pulls.Record, decision: str, author: str, session: str, at: str
     if decision != "commented":
         refuse_author(record, author, session, "reviews")
     reviews = record["reviews"]
-    id = f"pr{record['number']}-{len(reviews) + 1}"
-    entry = {"id": id, "author": author, "session": session, "decision": decision, "at": at}
-    reviews.append({**entry, "head_sha": record["head_sha"], "resolved": False, **said})
+    entry = {"author": author, "session": session, "decision": decision, "head_sha": record["head_sha"]}
+    entry |= {"resolved": False, **said}
+    newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == author), {})
+    if all(newest.get(key) == value for key, value in entry.items()):
+        return  # who was killed after it was saved, and writes it again, says nothing new
+    reviews.append({"id": f"pr{record['number']}-{len(reviews) + 1}", "at": at, **entry})
+
+
+def check_place(folder: str, record: _pulls.Record, file: str, line: int) -> None:
+    """AoError when a comment would stand nowhere: the pull request leaves its file alone, or that has no such line."""
+    head, number = record["head_sha"], record["number"]
+    changed = git.out(folder, "diff", "--name-only", "-z", f"refs/heads/{record['base_branch']}...{head}", "--")
+    if file not in changed.split("\0"):
+        raise AoError(f"cannot comment on '{file}': pull request '{number}' does not change it")
+    text = git.run(folder, "show", f"{head}:{file}").out
+    lines = len(text.split("\n")) - text.endswith("\n")
+    if line and not 0 < line <= lines:
+        raise AoError(f"cannot comment on line {line} of '{file}': in pull request '{number}' it has {lines} lines")
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:
@@ -60,30 +76,37 @@ def verdict(record: _pulls.Record, required: bool) -> str:
 
 
 def open_threads(record: _pulls.Record) -> list[Mapping[str, Any]]:
-    """What waits for an answer: unresolved comments, and requests for changes that are their reviewer's newest word."""
-    newest = {e["author"]: e["id"] for e in record["reviews"] if e["decision"] != "commented"}
+    """What waits for an answer: unresolved comments, and requests for changes whose reviewer has not approved since."""
+    reviews = record["reviews"]
+    approved = {entry["author"]: place for place, entry in enumerate(reviews) if entry["decision"] == "approved"}
     return [
         entry
-        for entry in record["reviews"]
-        if not entry.get("resolved") and not _is_own(record, entry) and _waits(entry, newest)
+        for place, entry in enumerate(reviews)
+        if not entry.get("resolved")
+        and not _is_own(record, entry)
+        and (entry["decision"] == "commented" or place > approved.get(entry["author"], -1))
+        and entry["decision"] != "approved"
     ]
 
 
 def comments(record: _pulls.Record, url: str) -> list[Comment]:
     """The open threads as comments, in the order in which they were written."""
-    return [
-        Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
-        for e in open_threads(record)
-    ]
+    return [_comment(entry, url) for entry in open_threads(record)]
+
+
+def approvals(record: _pulls.Record, url: str) -> list[Comment]:
+    """The newest word of each reviewer who approves."""
+    newest = {entry["author"]: entry for entry in record["reviews"] if entry["decision"] != "commented"}
+    approve = [name for name, decision in decisions(record).items() if decision == "approved"]
+    return [_comment(newest[name], url) for name in approve]
+
+
+def _comment(e: Mapping[str, Any], url: str) -> Comment:
+    return Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
 
 
 def is_bot(author: str) -> bool:
     return author.endswith("[bot]")
-
-
-def _waits(entry: Mapping[str, Any], newest: Mapping[str, str]) -> bool:
-    is_newest = newest.get(entry["author"]) == entry["id"]
-    return bool(entry["decision"] == "commented" or (entry["decision"] == "changes_requested" and is_newest))
 
 
 def _is_own(record: _pulls.Record, entry: Mapping[str, Any]) -> bool:

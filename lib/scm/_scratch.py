@@ -1,16 +1,14 @@
 """A worktree to try something in, at a commit and on no branch, away from where agents work.
 
 It has a fixed place per purpose, so that the next run finds and removes what a killed one left. A program that the
-killed one started may still write there: the folder is moved aside first and deleted then, as far as it can be.
+killed one started may still write there, so it is deleted as far as it can be.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 from lib import git, paths
@@ -46,10 +44,7 @@ def _making(path: str) -> Iterator[None]:
 
 
 def _remove(repository: str, path: str) -> None:
-    if os.path.isdir(path):
-        with _making(path):
-            aside = tempfile.mkdtemp(prefix=os.path.basename(path) + ".old-", dir=os.path.dirname(path))
-            os.rename(path, aside)  # over the empty folder
-    for old in glob.glob(glob.escape(path) + ".old-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    git.run(repository, "worktree", "remove", "--force", "--force", "--", path)
+    with _making(path):
+        for old in git.moved_away(path):
+            shutil.rmtree(old, ignore_errors=True)
+    git.run(repository, "worktree", "remove", "--force", "--force", "--", path, limit="git-write")

@@ -19,21 +19,23 @@ from lib.errors import AoError, Unknown
 from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
 
 
-def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | None]:
-    """The pull requests of these sessions as they are now; a session that is missing is unknown."""
+def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | AoError | None]:
+    """The pull requests of these sessions as they are now; an error where that is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
+        if shelf.damaged and _pulls.mend(home, project.id, shelf.damaged, clock.iso):
+            shelf = _pulls.everything(home, project.id)
     except AoError as error:
         raise Unknown(str(error)) from error
-    answer: dict[str, Pull | None] = {}
+    answer: dict[str, Pull | AoError | None] = {}
     for session in sessions:
         try:
             record = _pulls.find(project, shelf, session)
             if record:
                 record = _follow.follow(home, project, record, session, tips, clock.iso)
             answer[session["id"]] = facts(home, project, record) if record else None
-        except AoError:
-            continue  # one that cannot be looked at is unknown, and the others are not
+        except AoError as error:
+            answer[session["id"]] = error  # one that cannot be looked at is unknown, and the others are not
     return answer
 
 
@@ -94,6 +96,12 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
     return _reviews.comments(record, url(home, project, record))
 
 
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    record = _wanted(home, project, session)
+    return _reviews.approvals(record, url(home, project, record))
+
+
 def ci_wanted(pull: Pull, project: Project) -> bool:
     """Whether `ao-ci` has something to do for a pull request as `look` returned it."""
     statuses = {check["status"] for check in pull["ci_checks"]}
@@ -111,11 +119,8 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
     record = _wanted(home, project, session)
     seen = session.get("pr") or {"head_sha": record["head_sha"], "base_sha": ""}
     _reviews.refuse_author(record, "", actor, "merges")
-    if record["state"] != "open" or record["is_draft"]:
-        what = "a draft" if record["state"] == "open" else record["state"]
-        raise Blocked(f"cannot merge pull request '{record['number']}': it is {what}")
     tips = git.branches(project.path)
-    _check_head(record, tips, seen["head_sha"])
+    _check_unchanged(record, tips, seen["head_sha"])
     base = tips.get(record["base_branch"])
     if base is None:
         raise Blocked(f"cannot merge pull request '{record['number']}': there is no branch '{record['base_branch']}'")
@@ -123,7 +128,7 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
         raise Moved(f"cannot merge pull request '{record['number']}': '{record['base_branch']}' has moved on")
     commit = _merging.build(home, project, {**record, "head_sha": seen["head_sha"]}, base, method)
     with git.changing(home, project.path):  # a commit that nothing points to could be collected before it is merged
-        git.out(project.path, "update-ref", _kept(project, record["number"]), commit)
+        git.out(project.path, "update-ref", _kept(project, record["number"]), commit, limit="git-write")
     _pulls.change(home, project.id, record["number"], lambda fields: fields.update(planned=commit))
     plan = {"number": str(record["number"]), "commit": commit, "base_sha": base, "head_sha": seen["head_sha"]}
     return {**plan, "branch": record["branch"], "base_branch": record["base_branch"], "method": method}
@@ -133,10 +138,9 @@ def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]
     """Let the base branch take the planned commit, if head and base are still what was planned with."""
     if is_merged(home, project, session, plan):
         return
-    record = _pulls.read(home, project.id, int(plan["number"]))
     with git.changing(home, project.path):
         tips = git.branches(project.path)
-        _check_head(record, tips, plan["head_sha"])
+        _check_unchanged(_pulls.read(home, project.id, int(plan["number"])), tips, plan["head_sha"])
         if tips.get(plan["base_branch"]) != plan["base_sha"]:
             raise Moved(f"cannot merge pull request '{plan['number']}': '{plan['base_branch']}' has moved on")
         _merging.land(project.path, plan["base_branch"], plan["commit"], plan["base_sha"])
@@ -163,7 +167,7 @@ def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> 
     with git.changing(home, project.path):
         is_free = branch not in git.checkouts(project.path)
         if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha)
+            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha, limit="git-write")
         return git.commit(project.path, git.HEADS + branch) is None
 
 
@@ -198,12 +202,11 @@ def open_pull(
     return facts(home, project, record), is_new
 
 
-def pulls(home: str, project: Project, ended: bool) -> list[Pull]:
-    """The project's pull requests, newest first; with `ended` merged and closed ones too."""
+def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
+    """The project's pull requests, newest first, and why others cannot be read; with `ended` merged and closed too."""
     shelf = _pulls.everything(home, project.id)
-    for error in shelf.damaged.values():
-        raise AoError(error)
-    return [facts(home, project, record) for record in shelf.records if ended or record["state"] == "open"]
+    wanted = [record for record in shelf.records if ended or record["state"] == "open"]
+    return [facts(home, project, record) for record in wanted], list(shelf.damaged.values())
 
 
 def pull(home: str, project: Project, session: Session) -> Pull:
@@ -251,6 +254,9 @@ def review(
 ) -> Pull:
     """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
     said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
+    record = _wanted(home, project, session)
+    if said.get("file") and record["state"] == "open":
+        _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
 
 
@@ -290,15 +296,15 @@ def _edit(home: str, project: Project, session: Session, change: Callable[[_pull
     return facts(home, project, _pulls.change(home, project.id, number, change))
 
 
-def _check_head(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
-    tip, what = (
-        tips.get(record["branch"]),
-        f"cannot merge pull request '{record['number']}': branch '{record['branch']}'",
-    )
-    if tip is None:
-        raise Blocked(f"{what} is gone")
-    if tip != head:
-        raise Moved(f"{what} has commits that are not looked at yet")
+def _check_unchanged(record: _pulls.Record, tips: Mapping[str, str], head: str) -> None:
+    """Raise Moved when somebody has closed, pushed, renamed or deleted since it was judged: the next look tells."""
+    tip, why = tips.get(record["branch"]), ""
+    if record["state"] != "open" or record["is_draft"]:
+        why = f"it is {'a draft' if record['state'] == 'open' else record['state']}"
+    elif tip != head:
+        why = f"branch '{record['branch']}' {'has commits that are not looked at yet' if tip else 'is gone'}"
+    if why:
+        raise Moved(f"cannot merge pull request '{record['number']}': {why}")
 
 
 def _kept(project: Project, number: int) -> str:
@@ -306,13 +312,20 @@ def _kept(project: Project, number: int) -> str:
 
 
 def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
-    """Say that it is merged and tidy up; may be done again after a crash."""
+    """Say that it is merged and tidy up; may be done again after a crash. What fails here is no failed merge."""
+    try:
+        _say_merged(home, project, plan)
+    except AoError as error:
+        raise Unknown(f"pull request '{plan['number']}' is merged, which cannot be noted: {error}") from error
+
+
+def _say_merged(home: str, project: Project, plan: Mapping[str, str]) -> None:
     number = int(plan["number"])
     end = {"state": "merged", "merged_sha": plan["commit"], "ended_at": iso(time.time()), "note": ""}
     _pulls.change(home, project.id, number, lambda fields: fields["state"] == "merged" or fields.update(end))
     with git.changing(home, project.path):
         if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{number}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"])
-        git.run(project.path, "update-ref", "-d", _kept(project, number))
+            ref = f"{git.MERGED}{project.id}-{number}-{plan['head_sha'][:12]}"
+            git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
+        git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"], limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])

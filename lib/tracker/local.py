@@ -8,10 +8,9 @@ them can be read: a file without a title gets one from its name.
 from __future__ import annotations
 
 import builtins
-import contextlib
+import glob
 import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -58,17 +57,23 @@ def create(home: str, project: Project, title: str, body: str, labels: Sequence[
         raise AoError(f"cannot make an issue in '{project.id}': its title is empty")
     parts = [f"# {title}", f"Labels: {', '.join(labels)}" if labels else "", body.strip("\n")]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    made = []
+    folder, slug = os.path.join(project.path, FOLDER), _slug(title)
 
     def reserve(states: dict[str, Any]) -> None:
-        number = max([states.get("last", 0), *_files(project)]) + 1
-        while not _write_new(os.path.join(project.path, FOLDER, f"{number:04}-{_slug(title)}.md"), text):
+        last, known = states.get("last", 0), _files(project)
+        cut_off = (n for n, name in known.items() if n > last and name == _name(n, slug) and _holds(folder, name, text))
+        number = next(cut_off, 0) or max([last, *known]) + 1
+        while number not in known and not store.create(os.path.join(folder, _name(number, slug)), content, 0o644):
             number += 1
         states["last"] = number
-        made.append(number)
 
-    store.update(_states(home, project), reserve, SHAPE)
-    return get(home, project, str(made[0]))
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise AoError(f"cannot write '{folder}': {error.strerror}") from error
+    store.sweep(glob.escape(folder))
+    content = text.encode("utf-8", "replace")
+    return get(home, project, str(store.update(_states(home, project), reserve, SHAPE)[1]["last"]))
 
 
 def close(home: str, project: Project, id: str) -> None:
@@ -160,21 +165,14 @@ def _slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:50].strip("-") or "issue"
 
 
-def _write_new(path: str, text: str) -> bool:
-    """Create a file that nobody else has created, whole from its first moment; False when it exists."""
+def _name(number: int, slug: str) -> str:
+    return f"{number:04}-{slug}.md"
+
+
+def _holds(folder: str, name: str, text: str) -> bool:
+    """Whether an issue that nobody noted is this one, written by a process that was killed before it could."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
-        try:
-            with open(handle, "wb") as file:
-                file.write(text.encode("utf-8", "replace"))
-                os.fchmod(handle, 0o644)
-            os.link(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-    except FileExistsError:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            return file.read() == text
+    except (OSError, UnicodeDecodeError):
         return False
-    except OSError as error:
-        raise AoError(f"cannot write issue '{path}': {error.strerror}") from error
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from lib.config import Project
+from lib.errors import AoError
 
 
 class State(NamedTuple):
@@ -15,8 +16,13 @@ class State(NamedTuple):
     unmerged: int  # commits that are on no base branch and on no remote
 
 
+class Taken(AoError):
+    """Somebody else has a branch of that name, perhaps since a moment ago."""
+
+
 class Workspace(Protocol):
-    # Make a workspace with a new branch at base_sha and return its path. Leaves nothing behind when it fails.
+    # Make a workspace with a new branch at base_sha and return its path. Leaves nothing behind when it fails. Raises
+    # Taken for a branch that exists.
     def create(self, home: str, project: Project, id: str, branch: str, base_sha: str) -> str: ...
 
     # What is in it. Raises Unknown.

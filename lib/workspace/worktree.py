@@ -10,12 +10,12 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
+from collections.abc import Iterator
 
-from lib import config, git, paths
+from lib import config, faults, git, paths
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.workspace import State
+from lib.workspace import State, Taken
 
 REMOVALS = 3  # attempts: a process that is just ending may still write into the folder
 
@@ -25,10 +25,14 @@ def create(home: str, project: Project, id: str, branch: str, base_sha: str) -> 
     path = paths.worktree(home, project.id, id)
     _check_new(project, id, path, branch, base_sha)
     with git.changing(home, project.path):
-        if git.commit(project.path, git.HEADS + branch):
-            raise AoError(f"cannot create worktree '{id}': the branch '{branch}' exists already")
-        try:
-            _add(project.path, path, branch, "-b", branch, "--", path, base_sha)
+        ref = git.HEADS + branch
+        made = git.run(project.path, "update-ref", "-m", f"ao: {id}", ref, base_sha, "", limit="git-write")
+        if made.code and git.commit(project.path, ref):
+            raise Taken(f"cannot create worktree '{id}': the branch '{branch}' exists already")
+        if made.code:
+            raise AoError(f"cannot create worktree '{id}': {git.reason(made)}")
+        try:  # the branch is certainly ours now, to be taken back too
+            _add(project.path, path, branch, "--", path, branch)
         except BaseException:
             _undo(project, path, branch, base_sha)
             raise
@@ -61,16 +65,20 @@ def state(home: str, project: Project, path: str) -> State:
 def backup(home: str, project: Project, id: str, path: str, now: str) -> str | None:
     """Save what is in the worktree, committed or not, under refs/ao/backup; None when nothing would be lost.
 
-    The commit is built in a temporary index. AoError when something in it cannot be saved, such as a repository inside
-    the worktree that has work of its own: then the worktree must stay.
+    The commit is built in a temporary index; of the same work at the same time it is the same, so that doing it again
+    after a crash changes nothing. AoError when something in it cannot be saved, such as a repository inside the
+    worktree that has work of its own: then the worktree must stay.
     """
     found = state(home, project, path)
     if not found.dirty and not found.unmerged:
         return None
     ref = f"refs/ao/backup/{project.id}-{id}-{re.sub('[^0-9]', '', now)}"
-    sha = _snapshot(project, path, f"Work in '{id}' at {now}")
+    with _index(home, project, id) as index:
+        sha = _snapshot(project, path, index, now, f"Work in '{id}' at {now}")
     with git.changing(home, project.path):
-        git.out(project.path, "update-ref", "-m", "ao: backup", ref, sha, "")
+        while git.commit(project.path, ref) not in (None, sha):
+            ref += "x"
+        git.out(project.path, "update-ref", "-m", "ao: backup", ref, sha, limit="git-write")
     return ref
 
 
@@ -80,7 +88,12 @@ def remove(home: str, project: Project, path: str) -> int:
     path = os.path.abspath(path)
     if os.path.realpath(os.path.dirname(path)) != allowed or os.path.islink(path):
         raise AoError(f"cannot remove '{path}': it is not a worktree under '{allowed}'")
-    freed = _delete(path)
+    try:
+        gone = git.moved_away(path)
+    except OSError as error:
+        raise AoError(f"cannot remove '{path}': {error.strerror}") from error
+    faults.step()
+    freed = sum(_delete(old) for old in gone)
     if os.path.isdir(project.path):
         with git.changing(home, project.path):
             _forget(project.path, path)
@@ -89,6 +102,8 @@ def remove(home: str, project: Project, path: str) -> int:
 
 def switch(home: str, project: Project, path: str, branch: str) -> None:
     """Check out another existing branch. AoError when the worktree is dirty, or the branch checked out elsewhere."""
+    if _holds(path, branch):
+        return
     found = state(home, project, path)
     if not found.exists or found.dirty:
         why = "it has changes that are not committed" if found.exists else "it is gone"
@@ -96,7 +111,11 @@ def switch(home: str, project: Project, path: str, branch: str) -> None:
     with git.changing(home, project.path):
         result = git.run(path, "switch", "--quiet", "--no-guess", "--end-of-options", branch, limit="git-write")
     if result.code:
-        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {git.reason(result)}")
+        why, other = git.reason(result), git.checkouts(project.path).get(branch)
+        if other and os.path.dirname(other) == os.path.realpath(os.path.dirname(path)):
+            id = os.path.basename(other)
+            why = f"'{id}' has it in its worktree; when that has ended, free it with: ao-prune {id}"
+        raise AoError(f"cannot switch worktree '{path}' to '{branch}': {why}")
 
 
 def head(path: str) -> tuple[str, str] | None:
@@ -129,7 +148,7 @@ def _holds(path: str, branch: str) -> bool:
 def _undo(project: Project, path: str, branch: str, base_sha: str) -> None:
     _delete(path)
     _forget(project.path, path)
-    git.run(project.path, "update-ref", "-d", git.HEADS + branch, base_sha)
+    git.run(project.path, "update-ref", "-d", git.HEADS + branch, base_sha, limit="git-write")
 
 
 def _forget(repository: str, path: str) -> None:
@@ -156,19 +175,36 @@ def _unmerged(project: Project, path: str) -> int:
     return int(result.out)
 
 
-def _snapshot(project: Project, path: str, message: str) -> str:
+@contextlib.contextmanager
+def _index(home: str, project: Project, id: str) -> Iterator[str]:
+    """Where the index of a backup is built: a fixed place, where the next one removes what a killed one left."""
+    path = os.path.join(os.path.dirname(paths.worktree(home, project.id, id)), f".index-{id}")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    try:
+        _forget_index(path)
+        yield path
+    finally:
+        _forget_index(path)
+
+
+def _forget_index(path: str) -> None:
+    for name in (path, path + ".lock"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _snapshot(project: Project, path: str, index: str, now: str, message: str) -> str:
     private = git.git_dir(path) or git.common_dir(project.path)
     parent = git.head(path)
-    with tempfile.TemporaryDirectory() as folder:
-        index = os.path.join(folder, "index")
-        if git.git_dir(path):
-            with contextlib.suppress(FileNotFoundError):  # what was added although it is ignored is known only here
-                shutil.copyfile(os.path.join(private, "index"), index)
-        extra = {"GIT_DIR": os.path.abspath(private), "GIT_WORK_TREE": path, "GIT_INDEX_FILE": index}
-        git.out(path, "add", "--all", limit="git-write", extra=extra)
-        _check_inner(path, git.out(path, "ls-files", "--stage", "-z", extra=extra))
-        tree = git.out(path, "write-tree", extra=extra)
-    return git.commit_tree(project.path, tree, [parent[1]] if parent and parent[1] else [], message, {})
+    if git.git_dir(path):
+        with contextlib.suppress(FileNotFoundError):  # what was added although it is ignored is known only here
+            shutil.copyfile(os.path.join(private, "index"), index)
+    extra = {"GIT_DIR": os.path.abspath(private), "GIT_WORK_TREE": path, "GIT_INDEX_FILE": index}
+    git.out(path, "add", "--all", limit="git-write", extra=extra)
+    _check_inner(path, git.out(path, "ls-files", "--stage", "-z", extra=extra))
+    tree = git.out(path, "write-tree", extra=extra)
+    dates = {"GIT_AUTHOR_DATE": now, "GIT_COMMITTER_DATE": now}
+    return git.commit_tree(project.path, tree, [parent[1]] if parent and parent[1] else [], message, dates)
 
 
 def _check_inner(path: str, entries: str) -> None:

@@ -3,11 +3,15 @@
 
 `make demo` runs it. Everything happens in a temporary folder with a tmux server of its own, and is gone afterwards;
 with KEEP=1 it stays, and its folder is the last line printed. What is printed on the way is ao's own event log.
+
+A demo that is killed is cleaned up by its watcher, which waits for the end of a pipe, and where the watcher was killed
+too, by the next demo: a folder that is not to stay has a lock, which is held for as long as its demo lives.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import os
 import shutil
@@ -27,13 +31,15 @@ from checking import Check, announcements, checks
 from telling import Teller, heading, introduce, painted
 from world import ISSUES, REVIEWER, World
 
-from lib import render, sessions, status
-from lib.errors import AoError
+from lib import render, sessions, status, store
+from lib.errors import AoError, Busy
 from lib.runtime import tmux
 
-MOST = 90.0  # seconds, once everything is set up
-SPAN = "2m"  # after which the loop ends by itself, should nobody be left to end it
+MOST = float(os.environ.get("MOST", "90"))  # seconds, once everything is set up
+SPAN = f"{MOST + 30:.0f}s"  # after which the loop ends by itself, should nobody be left to end it
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+PREFIX = "ao-demo-"  # of the folder's name
+WATCHER = ("sh", "-c", 'read -r _ || exec "$@"', "sh")  # becomes what is behind it when nobody lives to write a line
 LOOKS = {
     "ao-status --all --why": "why each session is as it is",
     "ao-events; ao-events shop-2": "all that happened, or to one of them",
@@ -48,19 +54,24 @@ def main() -> int:
         signal.signal(sign, lambda number, frame: sys.exit(128 + number))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if sys.argv[1:2] == ["--remove"]:
+        return remove(sys.argv[2:])
     keep = os.environ.get("KEEP", "") not in ("", "0")
-    folder, code = os.path.realpath(tempfile.mkdtemp(prefix="ao-demo-")), 1
-    try:
-        code = demo(folder)
-    except (KeyboardInterrupt, BrokenPipeError):
-        code = 130
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except Exception:
-        traceback.print_exc()
-    for sign in (signal.SIGINT, *ENDING):
-        signal.signal(sign, signal.SIG_IGN)  # what has begun to be cleaned up is cleaned up
-    clean(folder, keep, keep or code == 1)
+    sweep()
+    folder, code = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX)), 1
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(guarded(folder))
+            code = demo(folder)
+        except (KeyboardInterrupt, BrokenPipeError):
+            code = 130
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except Exception:
+            traceback.print_exc()
+        for sign in (signal.SIGINT, *ENDING):
+            signal.signal(sign, signal.SIG_IGN)  # what has begun to be cleaned up is cleaned up
+        clean(folder, keep, keep or code == 1)
     if keep or code == 1:
         where_to_look(folder)
     elif code == 0:
@@ -68,6 +79,42 @@ def main() -> int:
     else:
         print("\ndemo: interrupted; all of it is gone again", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def guarded(folder: str) -> Iterator[None]:
+    """Let the folder and all that runs in it go with this process, should it be killed."""
+    again = [sys.executable, os.path.realpath(__file__), "--remove", folder]
+    quiet = subprocess.DEVNULL
+    with store.lock(mark(folder)):
+        watcher = subprocess.Popen(
+            [*WATCHER, *again], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
+        )
+        yield
+        watcher.communicate(b"\n")
+
+
+def mark(folder: str) -> str:
+    """What is locked as long as the demo of this folder lives; not there where the folder is to stay."""
+    return os.path.join(folder, "demo")
+
+
+def sweep() -> None:
+    """Remove what earlier demos of this person left when they were killed, and nothing that is to stay."""
+    for home in glob.glob(os.path.join(tempfile.gettempdir(), PREFIX + "*", "home")):
+        folder = os.path.dirname(home)
+        if os.path.exists(mark(folder) + ".lock") and os.stat(folder).st_uid == os.getuid():
+            with contextlib.suppress(Busy), store.lock(mark(folder), patience=0):
+                clean(folder, keep=False, is_kept=False)
+
+
+def remove(folders: Sequence[str]) -> int:
+    for folder in folders:
+        if not os.path.basename(os.path.realpath(folder)).startswith(PREFIX):
+            print(f"demo: '{folder}' is not the folder of a demo", file=sys.stderr)
+            return 2
+        clean(os.path.realpath(folder), keep=False, is_kept=False)
+    return 0
 
 
 def demo(folder: str) -> int:
@@ -81,14 +128,18 @@ def demo(folder: str) -> int:
 def clean(folder: str, keep: bool, is_kept: bool) -> None:
     """End every process of the demo unless it is to `keep` standing, and remove its folder unless that is kept."""
     home = os.path.join(folder, "home")
-    if not keep and os.path.isdir(home):
+    if os.path.isdir(home):
         try:
-            tmux.kill_server(home)
+            if not keep or not tmux.look(home):
+                tmux.kill_server(home)
         except AoError as error:
             print(f"demo: {error}", file=sys.stderr)
-        for sign in (signal.SIGTERM, signal.SIGKILL):
+        for sign in () if keep else (signal.SIGTERM, signal.SIGKILL):
             end(home, sign)
-    if not is_kept:
+    if is_kept:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(mark(folder) + ".lock")
+    else:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -116,6 +167,7 @@ def where_to_look(folder: str) -> None:
     print(f"  cd {folder}/shop")
     for command, shows in LOOKS.items():
         print(f"  {command:<31}  {shows}")
+    print(f"To be rid of it, with all that still runs in it: {os.path.realpath(__file__)} --remove {folder}")
     print(folder)
 
 
