@@ -162,7 +162,7 @@ def _is_blind(session: Mapping[str, Any], clock: Clock) -> bool:
 
 def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
     """Keep a condition open for `item`, "" when nothing is the matter; a greater item is due again."""
-    conditions = facts.setdefault("conditions", {})
+    conditions = facts["conditions"] = facts.get("conditions") or {}
     condition = conditions.get(key)
     if item and condition is None:
         conditions[key] = {"since": clock.iso, "item": item, "intent": None, "result": None, "waiting_for": None}
