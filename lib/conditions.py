@@ -332,7 +332,7 @@ def _closes(rule: Rule, now: Now, over: bool) -> bool:
     closes = over or (rule.closes(now) if rule.closes else not _opens(rule, now))
     set_since(condition, "quiet_since", closes, now.clock)
     calm = 0.0 if over or status.has_ended(now.session) else rule.calm
-    in_flight = condition["intent"] and not condition["result"]
+    in_flight = condition.get("intent") and not condition.get("result")
     return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
 
 

@@ -166,7 +166,7 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         old = {}
     new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    ours = {"observed_at": clock.iso if differs else old.get("observed_at"), "unknown_since": None}
     record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 

@@ -87,7 +87,7 @@ def restore(home: str, project: Project, session: Session, clock: Clock, workspa
     """
     runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
     is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
-    if runs and is_there and not session["doing"]:
+    if runs and is_there and not session.get("doing"):
         return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)

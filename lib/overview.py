@@ -36,15 +36,21 @@ COLOURS = {
 
 # What a record must hold to be one; see store.Shape.
 TEXTS = (
-    *("role", "activity", "activity_since", "activity_source", "agent", "task", "issue_id", "issue_url", "issue_title"),
-    *("branch", "base_branch", "base_sha", "head_sha", "workspace", "workspace_path", "runtime", "runtime_handle"),
+    *("role", "activity", "activity_since", "activity_source", "task", "issue_id", "issue_url", "issue_title"),
+    *("branch", "base_branch", "base_sha", "head_sha"),
     *("runtime_state", "claimed_pr_url", "pr_unknown_since", "runtime_unknown_since", "spawned_by", "config_path"),
     *("config_error", "react_error", "outcome", "error", "question", "ended_at", "over_since", "turn_since"),
     *("created_at", "updated_at"),
 )
 CHECKS = [{"name": str, "status": str}]
-PULL = {"number": int, "state": str, "head_sha?": str, "ci_checks?": CHECKS, "red_since?": str, "head_seen_at?": str}
-LISTS = ("threads?", "bot_threads?", "blockers?", "approved_by?", "expected_checks?")
+PULL = {
+    "number": int,
+    "state": str,
+    "ci_checks?": CHECKS,
+    **dict.fromkeys(("ci_status?", "head_sha?", "red_since?", "head_seen_at?", "observed_at?"), str),
+    **{key: [str] for key in ("blockers?", "approved_by?", "expected_checks?")},
+    **dict.fromkeys(("threads?", "bot_threads?"), list),
+}
 INTENT = {"id": str, "action": str, "fingerprint": str, "at": str, "items?": list, "head_sha?": str, "told?": dict}
 CONDITION = {
     "since": str,
@@ -61,14 +67,13 @@ SHAPE = {
     "project_id": str,
     "status": str,
     "rev": int,
+    "runtime_handle": str,
+    **dict.fromkeys(("agent", "workspace", "workspace_path", "runtime"), (str, type(None))),
     "told": {"*": list},
     "inbox": [MESSAGE],
     **{name + "?": str for name in TEXTS},
     **dict.fromkeys(("exit_code?", "claimed_pr_number?", "missed_looks?", "reports_read?"), int),
-    "pr?": {
-        **PULL,
-        **dict.fromkeys(("threads?", "bot_threads?", "blockers?", "approved_by?", "expected_checks?"), list),
-    },
+    "pr?": PULL,
     "conditions": {"*": CONDITION},
     "doing?": {"effect": str, "at": str},
     "agent_config?": dict,

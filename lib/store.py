@@ -89,6 +89,8 @@ def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
 
 def misfit(value: Any, shape: Any, name: str = "") -> str:
     """What in `value` is not as `shape` says, "" when nothing is."""
+    if value is ...:
+        return f"its '{name}' is missing"
     is_leaf = isinstance(shape, type | tuple)
     if not isinstance(value, shape if is_leaf else type(shape)):
         return f"its '{name}' is {type(value).__name__}"
@@ -100,7 +102,7 @@ def misfit(value: Any, shape: Any, name: str = "") -> str:
         parts = [(key, item, shape["*"]) for key, item in value.items()]
     else:
         found = [(key.rstrip("?"), key) for key in shape]
-        parts = [(n, value.get(n), shape[key]) for n, key in found if n == key or value.get(n) is not None]
+        parts = [(n, value.get(n, ...), shape[key]) for n, key in found if n == key or value.get(n) is not None]
     return next(filter(None, (misfit(item, inner, f"{name}.{key}".lstrip(".")) for key, item, inner in parts)), "")
 
 
