@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import operator
 import os
 import re
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -81,7 +84,8 @@ def command_lines(name: str) -> list[list[str]]:
         found += [[*first, *places[(turn + at) % len(places)], word] for at, word in enumerate(NASTY)]
         for place, option in enumerate(options):
             word, other = NASTY[place % len(NASTY)], NASTY[-1 - place % len(NASTY)]
-            found += [[*first, option, word], [*first, "shop-1", option, other], [*first, f"{option}={word}"]]
+            forms = ([option, word], ["shop-1", option, other], [f"{option}={word}"])
+            found.append([*first, *forms[(turn + place) % 3]])
     return found + [[*(before or [[]])[0], f"{option}=--"] for option in options]
 
 
@@ -97,6 +101,7 @@ def leave(*args: object) -> None:
 
 @pytest.mark.parametrize("name", [name for name in scripts.NAMES if name not in QUIET])
 def test_no_argument_makes_a_script_fall_over(world, name):
+    """F56: a name from outside is no path and no option."""
     for args in command_lines(name):
         with mock.patch("os.execv", leave), mock.patch("os.execvp", leave), mock.patch("time.sleep", leave):
             try:
@@ -106,6 +111,18 @@ def test_no_argument_makes_a_script_fall_over(world, name):
         check(name, done)
     assert not os.path.exists(os.path.join(world.repo, "hit"))
     assert sorted(os.listdir(world.folder)) == ["ao.yaml", "repo"]
+
+
+@pytest.mark.parametrize("word", NASTY)
+def test_a_hook_is_silent_and_writes_nowhere_else(world, word):
+    for words in ([word], ["report", word], ["report", "ready", "-m", word], ["received", word], ["done", word, word]):
+        for who in ({"AO_SESSION_ID": word}, {"AO_PROJECT_ID": word}, {"AO_HOME": word}, {}):
+            environment = {"AO_SESSION_ID": "shop-1", "AO_PROJECT_ID": "shop", **who}
+            assert world.call("ao-hook", *words, input=word, **environment) == (0, "", ""), words
+    assert sorted(os.listdir(world.folder)) == ["ao.yaml", "repo"]
+    found = [os.path.join(top, name) for top, _, names in os.walk(world.home) for name in names]
+    allowed = (os.path.join(world.home, "reports"), os.path.join(world.home, "sessions", "shop", "shop-1.yaml"))
+    assert [path for path in found if not path.startswith(allowed)] == []
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -152,6 +169,7 @@ def busy(made, monkeypatch):
     shutil.rmtree(now)
     shutil.copytree(os.path.join(os.path.dirname(now), "kept"), now, symlinks=True)
     monkeypatch.setenv("AO_HOME", made.home)
+    monkeypatch.setattr("os.fsync", lambda handle: None)  # nobody pulls the plug here
     yield made
     monkeypatch.undo()
     tmux.kill_server(made.home)
@@ -222,12 +240,13 @@ def attack(world: living.World, calls: list[list[str]], what: object) -> str:
 
 
 def some(turn: int) -> list[list[str]]:
-    """A look, an act, and one call that reads and one that writes, other ones each time."""
-    return [READING[turn % len(READING)], ["ao-tick"], ["ao-react"], WRITING[turn % len(WRITING)]]
+    """A look or an act, and a call that reads or one that writes, others each time."""
+    return [[["ao-tick"], ["ao-react"]][turn % 2], (READING, WRITING)[turn // 2 % 2][turn // 4 % 7]]
 
 
 @pytest.mark.parametrize("kind", ["record", "project", "pull request", "issues", "loop", "events", "launch", "report"])
 def test_a_file_that_holds_something_else_is_said_and_kept(busy, kind):
+    """F45: never taken for empty."""
     path, state = files(busy)[kind], {path: get(path) for path in files(busy).values() if os.path.exists(path)}
     for turn, (text, content) in enumerate(TEXTS.items()):
         put(path, content)
@@ -259,12 +278,68 @@ def test_a_value_of_a_wrong_type_is_said_and_breaks_nothing(busy, kind):
         changed = store.loads(content.decode())
         functools.reduce(operator.getitem, place[:-1], changed)[place[-1]] = value
         put(path, store.dumps(changed).encode())
-        attack(busy, some(turn)[turn % 2 :: 2], (place, value))
+        attack(busy, some(turn), (place, value))
+
+
+def test_what_is_not_known_in_a_file_is_kept(busy):
+    """It is of a newer ao, or a person's."""
+    unknown, changes = {"on": ["x", {"y": None}]}, {"record": ["ao-restore", "shop-1"], "loop": ["ao-tick"]}
+    changes |= {"project": ["ao-spawn", "--task", "x"], "issues": ["ao-issue", "reopen", "1"]}
+    changes |= {"pull request": ["ao-review", "1", "--comment", "-m", "Why?"]}
+    for kind, (name, *args) in changes.items():
+        path = files(busy)[kind]
+        before = {**store.loads(get(path).decode()), "later": unknown}
+        put(path, store.dumps(before).encode())
+        busy.ok(name, *args)
+        after = store.read(path) or {}
+        assert after != before and after["later"] == unknown, kind
+
+
+def test_a_configuration_that_cannot_be_used_is_said_and_nothing_is_done(busy):
+    """F48: an error is one line."""
+    path = os.path.join(busy.folder, "ao.yaml")
+    sound, before, traces = get(path), busy.record("shop-1"), busy.traces()
+    texts = {**TEXTS, "no projects": b"projects: 7\n", "no path": b"projects: {shop: {agent: command}}\n"}
+    texts["an unknown reaction"] = b"reactions: {ci-faild: {auto: true}}\n"
+    texts["a program for a word"] = b"projects: {shop: {path: repo, agent_config: {command: sh -c x}}}\n"
+    for turn, (text, content) in enumerate(texts.items()):
+        put(path, content)
+        done = busy.call("ao-spawn", "--task", "x")
+        check("ao-spawn", done)
+        said = [line for line in done.err.splitlines() if ": warning: " not in line]
+        assert done.code in (1, 2) and len(said) == 1 and "ao.yaml" in said[0], (text, done)
+        attack(busy, [*some(turn), ["ao-config", "validate"], WRITING[turn % len(WRITING)]], text)
+        same = ("status", "outcome", "branch", "inbox", "runtime_state", "claimed_pr_number")
+        assert {key: busy.record("shop-1")[key] for key in same} == {key: before[key] for key in same}, text
+    put(path, sound)
+    assert busy.traces() == traces
+    busy.ok("ao-restore", "shop-1")
+
+
+def test_words_that_yaml_takes_for_something_else_stay_words(home, tmp_path):
+    """A branch `on`, an issue and a project `012`, times that a person has left without quotes."""
+    world = living.make(home, tmp_path, branch="on")
+    with open(os.path.join(world.folder, "ao.yaml"), "w") as file:
+        file.write(f"projects:\n  012:\n    path: {world.repo}\n    default_branch: on\n    branch_namespace: no\n")
+        file.write("    agent_config: {command: [cat], model: 1e3}\n")
+    world.issue(12, "0x10")
+    record = world.spawn("012", "--project", "012")
+    assert (record["id"], record["branch"], record["base_branch"]) == ("012-1", "no/feat/12-0x10", "on")
+    path = paths.session(home, "012", "012-1")
+    put(path, re.sub(rb"'(20[^'\n]*Z|on)'\n", rb"\1\n", get(path)))
+    assert b"on\n" in get(path) and b"'20" not in get(path)
+    (shown,) = json.loads(world.ok("ao-status", "--json").out)
+    assert shown == world.record("012-1") == record
+    world.look()
+    for done in (["ao-send", "012-1", "x"], ["ao-kill", "012-1"], ["ao-prune", "012-1"], ["ao-issue", "show", "012"]):
+        world.ok(*done)
 
 
 # --- disk ----------------------------------------------------------------------------------------------------------
 
 CHANGING = [["ao-spawn", "--task", "more"], ["ao-kill", "shop-1"], ["ao-prune", "shop-1"], ["ao-claim", "shop-1", "1"]]
+READERS = ("ao-status", "ao-events", "ao-pr", "ao-logs")  # which answer although nothing can be written
+HARMLESS = [["ao-issue", "list"], ["ao-react", "--dry-run"], ["ao-spawn", "--task", "x", "--dry-run"]]
 CHANGING += [["ao-issue", "new", "Two"], ["ao-ci", "1", "--again"], ["ao-stop"], ["ao-prune", "shop-1", "--archive"]]
 
 
@@ -301,8 +376,33 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing_half_written(busy):
     busy.ok("ao-issue", "new", "Two")
 
 
+def test_a_read_only_disk_is_said_and_can_still_be_read(busy):
+    """A mount namespace of its own has it; the scripts are called inside."""
+    now = os.path.dirname(busy.home)
+    program = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    if subprocess.run([*program[:4], "true"], timeout=30, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    mount = 'mount --bind "$2" "$2" && mount -o remount,bind,ro "$2" && exec "$0" -c "$1" "$3"'
+    code = "import conftest, json, sys, test_bad_input; test_bad_input.read_only(*json.loads(sys.argv[1]))"
+    argv = [*program, mount, sys.executable, code, now, json.dumps(busy)]
+    before, traces = kept(busy), busy.traces()
+    done = subprocess.run(argv, cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout[-5:]) == (0, "sound"), done
+    assert (kept(busy), busy.traces()) == (before, traces)
+
+
+def read_only(home: str, folder: str) -> None:
+    world, os.environ["AO_HOME"] = living.World(home, folder), home
+    for name, *args in READING + WRITING + CHANGING:
+        done = world.call(name, *args)
+        check(name, done)
+        assert done.code == (name not in READERS and [name, *args] not in HARMLESS), (name, args, done)
+    print("sound", end="")
+
+
 @pytest.mark.parametrize("room", [0, 1000, 1700, 3000, 10_000])
 def test_a_spawn_on_a_full_disk_leaves_nothing_behind(home, tmp_path, room):
+    """F38: a failed spawn leaves nothing."""
     world = living.make(home, tmp_path, ["cat", "{prompt}"], rules="x" * 20_000)
     before = world.traces()
     with full_disk(room):
@@ -317,6 +417,7 @@ def test_a_spawn_on_a_full_disk_leaves_nothing_behind(home, tmp_path, room):
 
 @pytest.mark.parametrize("room", [0, 300, 2000])
 def test_a_failed_write_keeps_the_old_file(tmp_path, room):
+    """F45: never taken for empty."""
     path = str(tmp_path / "x.yaml")
     store.write(path, {"a": "old"})
     with full_disk(room), pytest.raises(AoError, match="cannot write"):
@@ -347,7 +448,7 @@ def test_a_file_where_a_folder_should_be_is_said(busy, folder):
     if os.path.isdir(path):
         os.rename(path, aside)
     put(path, b"precious")
-    attack(busy, [["ao-spawn", "--task", "x"], *some(len(folder))], folder)
+    attack(busy, [["ao-spawn", "--task", "x"], *some(len(folder)), ["ao-tick"], ["ao-doctor"]], folder)
     assert get(path) == b"precious"
     os.unlink(path)
     if os.path.isdir(aside):
@@ -371,6 +472,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("how", PROGRAMS)
 @pytest.mark.parametrize("name", ["tmux", "git"])
 def test_a_program_that_does_not_answer_is_said_and_nothing_is_half_done(busy, monkeypatch, tmp_path, name, how):
+    """F38, F53: a failed spawn leaves nothing; every program has a time limit."""
     busy.ok("ao-restore", "shop-1")
     busy.look()
     record, traces, healthy = busy.record("shop-1"), busy.traces(), os.environ["PATH"]
@@ -454,6 +556,7 @@ def shaped(world: living.World, how: str) -> None:
     ],
 )
 def test_any_repository_is_worked_in_or_refused_in_one_line(home, tmp_path, monkeypatch, how, said):
+    """F41: whatever the base is called."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     world = living.make(home, tmp_path)
     shaped(world, how)
@@ -473,7 +576,7 @@ def test_any_repository_is_worked_in_or_refused_in_one_line(home, tmp_path, monk
 IN_THE_WAY = ("yaml", "json", "argparse", "filelock", "jinja2", "lib", "sitecustomize", "usercustomize", "typing", "re")
 
 
-@pytest.mark.parametrize("name", scripts.NAMES)
+@pytest.mark.parametrize("name", ["ao", "ao-hook", "ao-issue", "ao-pr", "ao-spawn", "ao-status"])
 def test_what_lies_in_the_folder_is_never_run(home, tmp_path, name):
     for word in IN_THE_WAY:
         (tmp_path / f"{word}.py").write_text("open('hit', 'w').close(); raise SystemExit(9)\n")
@@ -482,7 +585,8 @@ def test_what_lies_in_the_folder_is_never_run(home, tmp_path, name):
     (tmp_path / ".python-version").write_text("0.0.1\n")
     (tmp_path / "pyvenv.cfg").write_text("home = /nowhere\n")
     for args in (["--help"], ["list"]) if name in ("ao-pr", "ao-issue") else (["--help"],):
-        done = scripts.run(name, *args, cwd=str(tmp_path))
+        argv = [os.path.join(scripts.BIN, name), *args]  # by its first line, so that .python-version has its say
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done
     assert not (tmp_path / "hit").exists()
 
