@@ -3,8 +3,9 @@ PREFIX ?= $(HOME)/.local
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 DEV    := .venv/.ready-dev
+NOTICE  = -m pytest -n 2 tests/test_simulation.py -m "sim or not sim" $(ARGS)
 
-.PHONY: help setup demo test test-crash test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
+.PHONY: help setup demo test test-crash test-sim test-sabotage lint bench spawn tick react watch status doctor install install-cron clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +17,8 @@ demo: $(READY)           ## four agents, four issues, merged in a temporary fold
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV)             ## run all tests; ARGS='-k spawn' for some
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
+test-sim: $(DEV)         ## ao among faults on a virtual clock: SEED=1 STEPS=2000 SEEDS=1; MISTAKES=1: that it sees mistakes
+	@$(PYTHON) $(if $(MISTAKES),$(NOTICE),tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1))
 test-crash: $(DEV)       ## kill every process at every point and at random moments; takes a quarter of an hour
 	@$(PYTHON) -m pytest -n 2 tests/test_crash.py -m "crash or not crash" $(ARGS)
 test-sabotage: $(DEV)    ## bring known faults back, and demand that tests notice; ARGS='F7 F32' for some

@@ -132,12 +132,19 @@ def _open_question(session: Session) -> list[str]:
 
 
 def _troubled_messages(session: Session) -> list[str]:
-    """Late ones, and lost ones that no person has heard of and no condition answers for."""
+    """Late ones, and lost ones that no person has heard of and no other condition answers for."""
     inbox, told = session.get("inbox") or (), (session.get("told") or {}).get("message-waiting") or ()
     late = [f"{one['id']} late" for one in inbox if one.get("is_late") and one["state"] not in OUTCOMES]
     is_lost = ("unconfirmed", "failed")
-    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and one.get("from") not in KEYS]
+    lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and not _is_answered_for(session, one)]
     return late + [item for item in lost if item not in told]
+
+
+def _is_answered_for(session: Session, message: Mapping[str, Any]) -> bool:
+    """Whether the condition that sent a message sees to it that a person hears of it, which it does once an episode."""
+    condition = session["conditions"].get(message.get("from")) or {}
+    is_its_last = (condition.get("intent") or {}).get("id") == message["id"]
+    return message.get("from") in KEYS and not (is_its_last and condition["escalated_at"])
 
 
 RULES = (
@@ -249,7 +256,7 @@ def evaluate(session: Session, rules: Rules, clock: Clock) -> None:
     now = Now(session, rules, clock)
     if now.lasts("ready") >= IDLE_AFTER:
         session["activity"] = "idle"
-    _settle_messages(session, clock)
+    _settle_messages(now)
     if session.get("pr") and not session.get("pr_unknown_since"):
         session["pr"]["blockers"] = ready.blockers(session, rules.merge, clock)
     _count_turns(session, clock)
@@ -318,22 +325,29 @@ def _note_told(session: Session, key: str, items: Any) -> None:
 
 def _open_or_close(rule: Rule, now: Now) -> None:
     session, conditions = now.session, now.session["conditions"]
-    over = status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
-    if rule.key in conditions and _closes(rule, now, over):
+    if rule.key in conditions and _closes(rule, now):
         del conditions[rule.key]
-    elif rule.key not in conditions and not over and _opens(rule, now):
+    elif rule.key not in conditions and not _is_over(rule, session) and _opens(rule, now):
         conditions[rule.key] = _opened(now)
     if rule.key in conditions:
         conditions[rule.key]["fingerprint"] = digest(*rule.items(session))
 
 
-def _closes(rule: Rule, now: Now, over: bool) -> bool:
+def _closes(rule: Rule, now: Now) -> bool:
     condition = now.session["conditions"][rule.key]
-    closes = over or (rule.closes(now) if rule.closes else not _opens(rule, now))
+    closes = _would_close(rule, now)
     set_since(condition, "quiet_since", closes, now.clock)
-    calm = 0.0 if over or status.has_ended(now.session) else rule.calm
+    calm = 0.0 if _is_over(rule, now.session) or status.has_ended(now.session) else rule.calm
     in_flight = condition.get("intent") and not condition.get("result")
     return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
+
+
+def _would_close(rule: Rule, now: Now) -> bool:
+    return _is_over(rule, now.session) or (rule.closes(now) if rule.closes else not _opens(rule, now))
+
+
+def _is_over(rule: Rule, session: Session) -> bool:
+    return status.is_over(session) or (rule.about == "open pr" and not status.has_open_pr(session))
 
 
 def _opens(rule: Rule, now: Now) -> bool:
@@ -353,17 +367,27 @@ def _opened(now: Now) -> dict[str, Any]:
     }
 
 
-def _settle_messages(session: Session, clock: Clock) -> None:
+def _settle_messages(now: Now) -> None:
     """Turn what became of a condition's message into the condition's result; it may be confirmed late."""
-    states = {message["id"]: message["state"] for message in session.get("inbox") or ()}
-    for key, condition in session["conditions"].items():
+    messages = {message["id"]: message for message in now.session.get("inbox") or ()}
+    for key, condition in now.session["conditions"].items():
         intent, result = condition.get("intent"), condition.get("result")
         if not intent or intent["action"] != "send-to-agent" or (result and result["ok"] is not None):
             continue
-        state = states.get(intent["id"], "failed")
-        if state == "confirmed" or (state in OUTCOMES and not result):
+        message = messages.get(intent["id"]) or {"state": "failed", "attempts": 0}
+        state = message["state"]
+        if state == "queued" and not message["attempts"] and _is_past(KEYS[key], now):
+            message.update(state="failed", waiting_for="nothing of what it says is the matter any more")
+            condition.update(intent=None, result=None)  # nothing was tried
+        elif state == "confirmed" or (state in OUTCOMES and not result):
             error = "" if state == "confirmed" else f"its message {intent['id']} is {state}"
-            record_result(session, key, clock, error, is_known=OUTCOMES[state] is not None)
+            record_result(now.session, key, now.clock, error, is_known=OUTCOMES[state] is not None)
+
+
+def _is_past(rule: Rule, now: Now) -> bool:
+    """Whether nothing that an open condition is about to tell the agent is the matter any more."""
+    items = set(rule.items(now.session)) & set(now.session["conditions"][rule.key]["intent"]["items"])
+    return not items or _would_close(rule, now)
 
 
 def _count_turns(session: Session, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 A message is `queued`, `sending` while it is being pasted, `delivered` when Enter was pressed, and `confirmed` when the
 tick has seen that the agent has it. Nothing is ever typed into a dialog, over a draft or under a person's fingers.
 Where it cannot be known whether a message arrived it becomes `unconfirmed`, a person is told, and it is not sent again.
+One that nobody has begun to type when its matter is over is taken back by the look: it becomes `failed`.
 """
 
 from __future__ import annotations
@@ -96,9 +97,12 @@ def _send(line: Line, found: Message) -> None:
     if why:
         _set(line, found, waiting_for=why)
         return
+    if found["attempts"] and _has_it(line, found):
+        return
     text, begun = line.agent.fit(_as_typed(line, found)), line.clock.iso
     fields = {"state": "sending", "attempts": found["attempts"] + 1, "sending_at": begun}
-    _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields)
+    if not _set(line, found, waiting_for=None, delivered_at=None, presses=0, **fields):
+        return
     try:
         is_taken = _answer(line, text) if found.get("answer") else _type(line, text)
     except Gone:  # with its terminal went what was pasted
@@ -129,7 +133,7 @@ def _answer(line: Line, text: str) -> bool:
 
     A single character is a key, as menus want it. Enter follows only while the same question stands there: some take
     a key at once, and the Enter behind it would say yes to the next one. A text that is ignored gets no Enter either,
-    because that would choose whatever is preselected.
+    because that would choose whatever is preselected. An Enter that changes nothing was swallowed.
     """
     before = line.screen()
     question = line.agent.read(line.project, before).question
@@ -143,9 +147,20 @@ def _answer(line: Line, text: str) -> bool:
     after = line.screen()
     asks = line.agent.read(line.project, after).question
     stands = after.rpartition("\n")[2].startswith(before.rpartition("\n")[2])
-    if after != before and (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
-        line.press("Enter")
-    return after != before
+    if after == before or not (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
+        return after != before
+    line.press("Enter")
+    return _moves_on(line, after)
+
+
+def _moves_on(line: Line, screen: str) -> bool:
+    """Whether anything but `screen` is shown within some seconds."""
+    end = time.monotonic() + PRESS_AGAIN
+    while line.screen() == screen:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(SETTLE)
+    return True
 
 
 def _is_asked(line: Line) -> bool:
@@ -190,18 +205,26 @@ def _as_typed(line: Line, found: Message) -> str:
 def _follow_up(line: Line, found: Message) -> None:
     """Look what became of a message that was pasted, or perhaps was: a process may have died in the middle."""
     is_late = line.clock.elapsed(found.get("delivered_at") or found["sending_at"]) >= GIVE_UP
-    if line.pane is None:
-        _give_up(line, found, is_late, "its agent ended before it was confirmed")
+    if line.pane is None:  # which one look alone may have missed
+        has_ended = status.has_ended(line.session)
+        _give_up(line, found, is_late and has_ended, "its agent ended before it was confirmed")
         return
-    has_it = line.agent.received(line.project, line.session, [found["id"]], line.screen(history=True))[found["id"]]
+    has_it = _has_it(line, found)
     if has_it:
-        return  # the next look confirms it
+        return
     if line.agent.has_draft(line.project, line.screen()):
         _press_again(line, found, is_late)
     elif has_it is False and not found.get("answer") and _shows_messages(line.session):
         _try_again(line, found)
     else:
         _give_up(line, found, is_late, "whether it arrived cannot be known")
+
+
+def _has_it(line: Line, found: Message) -> bool | None:
+    """Whether the agent has a message, None when that cannot be known; if so, the next look confirms it."""
+    asked = line.agent.received(line.project, line.session, [found["id"]], line.screen(history=True))
+    has_it: bool | None = asked[found["id"]]
+    return has_it
 
 
 def _press_again(line: Line, found: Message, is_late: bool) -> None:
@@ -234,12 +257,15 @@ def _shows_messages(session: Session) -> bool:
     return any(one["state"] == "confirmed" and not one.get("answer") for one in session["inbox"])
 
 
-def _set(line: Line, found: Message, **fields: Any) -> None:
-    """Change a message in the newest record, unless the tick has settled it in the meantime."""
+def _set(line: Line, found: Message, **fields: Any) -> bool:
+    """Change a message in the newest record, unless the tick has settled it in the meantime; whether it has not."""
+    changed = []
 
     def change(record: Session) -> None:
         for one in record["inbox"]:
             if one["id"] == found["id"] and one["state"] not in sessions.FINAL:
                 one.update(fields)
+                changed.append(one["id"])
 
     sessions.update(line.home, line.session, change, line.clock)
+    return bool(changed)

@@ -97,8 +97,7 @@ def claim(home: str, project: Project, session: Session, number: int, clock: Clo
     """Let a session go on with an open pull request: its branch is checked out in the worktree, its agent is told."""
     spawn.claimable(home, project, number, session["id"])
     with _doing(home, session, "claim", clock, _check_claiming, number=number) as record:
-        _take_over(home, project, record, clock)
-        return merge.look_again(home, project, record, clock)
+        return _take_over(home, project, record, clock)
 
 
 def lost(home: str) -> list[Session]:
@@ -280,7 +279,7 @@ def _check_over(session: Session) -> None:
         raise Busy(f"cannot clean up '{session['id']}': a person has restored it")
 
 
-def _take_over(home: str, project: Project, record: Session, clock: Clock) -> None:
+def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Session:
     """Carry out what `doing` says: the branch into the worktree, the pull request to the session, word to its agent."""
     number, is_new = record["doing"]["number"], record["doing"]["had_pr"] != record["doing"]["number"]
     pull = spawn.claimable(home, project, number, record["id"])
@@ -291,9 +290,14 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> No
         workspace = plugins.load("workspace", record["workspace"])
         workspace.switch(home, project, record["workspace_path"], pull["branch"])
     with effects.effect("claim.pull"):
-        plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
+        pull = plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
     told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
-    sessions.update(home, record, lambda fresh: fresh.update(fields, inbox=fresh["inbox"] + told), clock)
+
+    def change(fresh: Session) -> None:
+        fresh.update(fields, inbox=fresh["inbox"] + told)
+        merge.take_in(fresh, project, pull, clock)  # what was open about another is over, and is not said any more
+
+    return sessions.update(home, record, change, clock)
 
 
 def _check_restorable(session: Session) -> None:

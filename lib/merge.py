@@ -63,7 +63,7 @@ def settle(home: str, project: Project, record: Session, clock: Clock) -> None:
 def look_again(home: str, project: Project, session: Session, clock: Clock) -> Session:
     """Fold in the state of the session's pull request as it is at this moment. Raises Unknown."""
     pull = _look(home, project, session, clock)
-    return sessions.update(home, session, lambda fresh: _take_in(fresh, project, pull, clock), clock)
+    return sessions.update(home, session, lambda fresh: take_in(fresh, project, pull, clock), clock)
 
 
 def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
@@ -74,7 +74,8 @@ def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
     return pull
 
 
-def _take_in(record: Session, project: Project, pull: Any, clock: Clock) -> None:
+def take_in(record: Session, project: Project, pull: Any, clock: Clock) -> None:
+    """Fold in a pull request as it was seen, with all that follows from it."""
     facts.fold_pull(record, pull, clock)
     conditions.evaluate(record, projects.rules(project), clock)
 
@@ -116,6 +117,6 @@ def _finish(home: str, project: Project, record: Session, doing: dict[str, Any],
             condition["intent"] = _intent(doing)
             conditions.record_result(fresh, KEY, clock, error)
         if pull:
-            _take_in(fresh, project, pull, clock)
+            take_in(fresh, project, pull, clock)
 
     return sessions.update(home, record, change, clock)

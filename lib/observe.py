@@ -175,7 +175,7 @@ def _head(session: Session) -> tuple[str, str] | None:
 
 
 def _received(home: str, project: Project, session: Session) -> dict[str, bool | None]:
-    waiting = [one["id"] for one in session.get("inbox") or () if one["state"] in ("sending", "delivered")]
+    waiting = [one["id"] for one in session.get("inbox") or () if _may_arrive(one)]
     if not waiting:
         return {}
     try:
@@ -184,6 +184,12 @@ def _received(home: str, project: Project, session: Session) -> dict[str, bool |
         return {}
     found: dict[str, bool | None] = plugins.load("agent", session["agent"]).received(project, session, waiting, history)
     return found
+
+
+def _may_arrive(message: Mapping[str, Any]) -> bool:
+    """Whether it was typed: of one that is to be typed again, the first copy may only have been out of sight."""
+    state = message["state"]
+    return state in ("sending", "delivered") or bool(state == "queued" and message["attempts"])
 
 
 def _read_reports(home: str, session: Session) -> tuple[tuple[tuple[float, str, str, str], ...], int]:

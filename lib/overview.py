@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Entry = dict[str, Any]  # {signature: of the file, json: of the record, project, is_shown, row}
 
 CACHE = "sessions"
+PAUSED = "the fleet is paused: nothing is sent, checked or merged until: ao-stop --resume"
 OLD = 90.0  # seconds since the last look: clock.LONGEST_LOOK_GAP, which takes longer to import than to repeat
 HEAD = ("session", "status", "activity", "pr", "ci", "review", "age", "branch", "about")
 PR_ONLY = ("ci", "review")  # columns that are shown when they are asked for
@@ -166,7 +167,7 @@ def silence(home: str, now: float) -> str:
     except FileNotFoundError:
         return "nobody has looked yet; start: ao-watch"
     if is_paused:
-        return "the fleet is paused: nothing is sent, checked or merged until: ao-stop --resume"
+        return PAUSED
     return f"nobody has looked for {render.age(ago)}; start: ao-watch" if ago > OLD else ""
 
 

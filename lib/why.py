@@ -7,6 +7,7 @@ from typing import Any
 
 from lib import conditions, due, render, status
 from lib.clock import Clock
+from lib.overview import PAUSED
 from lib.render import age
 
 Session = Mapping[str, Any]
@@ -20,9 +21,7 @@ def lines(session: dict[str, Any], reactions: Mapping[str, Any] | None, paused_a
     rung = status.rung(session, clock)
     found = [f"{session['id']} is {rung.status}: {rung.when}"]
     if paused_at:
-        found.append(
-            f"  the fleet is paused since {paused_at}: nothing is sent, checked or merged; see: ao-stop --resume"
-        )
+        found.append(f"  since {paused_at} {PAUSED}")
     found += [f"  {text}" for text in _facts(session, clock)]
     for key, condition in (session.get("conditions") or {}).items():
         lasts = age(clock.elapsed(condition["since"]))

@@ -61,7 +61,9 @@ class Machine:
         self.held: dict[str, Process | None] = {}
         self.kills = self.switches = 0.0  # chance of each at a point
         self.trace: list[str] = []
-        self.killed_at: dict[str, int] = {}
+        self.deaths, self.killed_at = 0, set[str]()
+        self.deadly: set[str] = set()  # points at which the first process that gets there dies
+        self.crashed: list[Process] = []  # those that ended with what nobody expects
         self.between: Callable[[], None] = lambda: None  # what the world does while a process waits
 
     # --- time ----------------------------------------------------------------------------------------------------
@@ -110,6 +112,8 @@ class Machine:
         if process.is_over:
             process.thread.join()
             self.processes.remove(process)
+            if process.error and not isinstance(process.error, Killed):
+                self.crashed.append(process)
 
     def _wait(self, can_go: Callable[[], bool], seconds: float) -> bool:
         """Let others run until `can_go` or so many seconds have passed; whether it can."""
@@ -131,6 +135,9 @@ class Machine:
             return
         if process.is_dead:
             raise Killed
+        if name in self.deadly:
+            self.deadly.remove(name)
+            self.die(name)
         if self.chance.random() < self.kills:
             self.die(name)
         if self.chance.random() < self.switches:
@@ -139,7 +146,8 @@ class Machine:
     def die(self, name: str) -> None:
         assert self.current
         self.note(f"killed at {name}")
-        self.killed_at[name] = self.killed_at.get(name, 0) + 1
+        self.deaths += 1
+        self.killed_at.add(name)
         self.current.is_dead = self.current.had_fault = True
         raise Killed(name)
 

@@ -1,7 +1,7 @@
-"""What must hold at every moment of the simulation, each promise as a small function named for it.
+"""What must hold in the simulation. A promise is a function named for it that returns what breaks it, else nothing.
 
-WRITES are checked whenever a session's record is written, ROUNDS whenever all processes have ended. Each gets the
-simulation and says with `promise(holds, what)` what is broken.
+PROMISES says when each is checked: whenever a session's record is written, whenever something reaches an agent, a
+person or the forge, whenever all processes have ended, and at the end.
 """
 
 from __future__ import annotations
@@ -11,172 +11,170 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from lib import conditions, due, events, overview, paths, projects, sessions, status, store
+from lib import conditions, config, due, events, merge, overview, paths, projects, sessions, status, store
 from lib.clock import duration
 
 if TYPE_CHECKING:
+    from outside import Terminal
     from simulation import Simulation
 
 Record = dict[str, Any]
 
 ROUNDS_TO_ACT = 4  # rounds without a fault after which nothing that is due may still be undone
-PEOPLE = (
-    "a person",
-    "a reviewer",
-    "another look",
-    "CI on",
-    "the agent",
-    "another try",
-    "its configuration",
-    "the end of its hold",
+ROUNDS_TO_END = 120  # the same for the agent of a session that has ended
+REASONS = (  # how what an open condition may wait for begins
+    *("a person", "a reviewer", "CI on", "the agent", "another try at", "its configuration", "the end of its hold"),
+    *("an answer", "another look", "a remedy", "nothing that is due"),
+    *("send-to-agent", "notify", "escalate", "restore", "auto-merge"),
 )
 MOVING = ("observed_at", "unknown_since", "blockers")  # of a pull request: what time alone changes
+STEP = 5.0  # seconds by which clocks may differ
 
 
 class Broken(BaseException):
     """A promise of ao is broken. No Exception: ao goes on after those."""
 
 
+def _new(before: Record, after: Record) -> list[tuple[str, Record, Record]]:
+    """The conditions of a record with what they were, {} for those that are of another episode."""
+    found = []
+    for key, condition in after["conditions"].items():
+        old = before["conditions"].get(key) or {}
+        found.append((key, old if old.get("since") == condition["since"] else {}, condition))
+    return found
+
+
 # --- whenever a record is written ------------------------------------------------------------------------------------
 
 
-def rev_grows_by_one(sim: Simulation, before: Record, after: Record) -> None:
-    sim.promise(after["rev"] == before["rev"] + 1, f"rev grows by one: {before['rev']} -> {after['rev']}")
+def rev_grows_by_one(sim: Simulation, before: Record, after: Record) -> object:
+    return after["rev"] != before["rev"] + 1 and f"{before['rev']} -> {after['rev']}"
 
 
-def an_event_is_in_the_log_before_its_record(sim: Simulation, before: Record, after: Record) -> None:
+def an_event_is_in_the_log_before_its_record(sim: Simulation, before: Record, after: Record) -> object:
     names = ("session_id", "rev", "type", "message_id", "from", "to", "state", "next")
     logged = [{name: event.get(name) for name in names} for event in sim.new_events()]
-    for event in events.between(before, after):
-        wanted = {name: event.get(name) for name in names}
-        sim.promise(wanted in logged, f"no event of a rev is missing: {wanted}")
+    wanted = [{name: event.get(name) for name in names} for event in events.between(before, after)]
+    return [event for event in wanted if event not in logged]
 
 
-def what_readers_see_of_a_status_is_true(sim: Simulation, before: Record, after: Record) -> None:
+def what_readers_see_of_a_status_is_true(sim: Simulation, before: Record, after: Record) -> object:
     """The last change of status that the log shows is the record's status."""
-    if before["status"] != after["status"]:
-        shown = [one for one in sim.shown_events(after["id"]) if one["type"] == "status_changed"]
-        sim.promise(
-            shown and shown[-1]["to"] == after["status"], f"the log shows the status {after['status']}: {shown[-1:]}"
-        )
+    if before["status"] == after["status"]:
+        return None
+    shown = [one["to"] for one in sim.shown_events(after["id"]) if one["type"] == "status_changed"]
+    return shown[-1:] != [after["status"]] and f"{after['status']} is shown as {shown[-1:]}"
 
 
-def merged_stays_merged(sim: Simulation, before: Record, after: Record) -> None:
-    if status.is_merged(before):
-        sim.promise(after["status"] in ("merged", "cleanup"), f"merged stays merged: {after['status']}")
+def merged_stays_merged(sim: Simulation, before: Record, after: Record) -> object:
+    return status.is_merged(before) and after["status"] not in ("merged", "cleanup") and after["status"]
 
 
-def an_outcome_stays_until_a_restore(sim: Simulation, before: Record, after: Record) -> None:
-    if before.get("outcome") and not after.get("outcome"):
-        sim.promise(
-            (before["doing"] or {}).get("effect") == "restore", f"{before['outcome']} stays {before['outcome']}"
-        )
+def an_outcome_stays_until_a_restore(sim: Simulation, before: Record, after: Record) -> object:
+    is_gone = before["outcome"] and not after["outcome"]
+    return is_gone and not status.is_doing(before, "restore") and f"{before['outcome']} is {after['status']}"
 
 
-def unknown_is_not_no(sim: Simulation, before: Record, after: Record) -> None:
-    """A terminal is gone, and a pull request none, only when the world says so."""
-    lives = after["id"] in sim.world.terminals
-    ended = status.has_ended(after) and not status.has_ended(before) and before["runtime_state"] == "alive"
-    sim.promise(not (ended and lives), "a running agent is not taken for ended")
-    lost = (before.get("pr") or {}).get("state") == "open" and after.get("pr") is None
-    sim.promise(not lost or (after["doing"] or before["doing"]), "a pull request that is there is not taken for none")
+def a_running_agent_is_not_taken_for_ended(sim: Simulation, before: Record, after: Record) -> object:
+    has_ended = before["runtime_state"] == "alive" and status.has_ended(after)
+    return has_ended and after["id"] in sim.world.terminals and after["id"]
 
 
-def an_intent_comes_before_its_result(sim: Simulation, before: Record, after: Record) -> None:
+def a_pull_request_that_is_there_is_not_taken_for_none(sim: Simulation, before: Record, after: Record) -> object:
+    is_lost = status.has_open_pr(before) and after["pr"] is None
+    return is_lost and not after["doing"] and not before["doing"] and before["pr"]["number"]
+
+
+def an_intent_is_saved_before_its_result(sim: Simulation, before: Record, after: Record) -> object:
+    """Of what happened, or may have: what failed may never have begun."""
+    known = {(before["doing"] or {}).get("id")} | {
+        (one["intent"] or {}).get("id") for one in before["conditions"].values()
+    }
+    results = [one for _, old, one in _new(before, after) if one["result"] and one["result"] != old.get("result")]
+    happened = [one["intent"]["id"] for one in results if one["result"]["ok"] is not False]
+    return [id for id in happened if id not in known]
+
+
+def what_is_told_was_delivered(sim: Simulation, before: Record, after: Record) -> object:
+    wrong = []
     for key, condition in after["conditions"].items():
-        old = before["conditions"].get(key) or {}
-        if condition.get("result") and condition["result"] != old.get("result"):
-            intent, known = condition["intent"], (old.get("intent") or {}).get("id")
-            started = known == intent["id"] or (before.get("doing") or {}).get("id") == intent["id"]
-            sim.promise(started, f"an intent is saved before its result: {key} {intent['id']}")
+        new = {*(after["told"].get(key) or ())} - {*(before["told"].get(key) or ())}
+        intent, ok = condition["intent"] or {}, (condition["result"] or {}).get("ok")
+        if new and (ok is False or not new <= {*intent["items"]} or (ok and not sim.happened(after, intent))):
+            wrong.append(f"{key} {new} by {intent}")
+    return wrong
 
 
-def what_is_told_was_delivered(sim: Simulation, before: Record, after: Record) -> None:
-    for key, condition in after["conditions"].items():
-        new = set((after["told"] or {}).get(key) or ()) - set((before["told"] or {}).get(key) or ())
-        result = condition.get("result") or {}
-        if new and result.get("ok"):
-            intent = condition["intent"]
-            sim.promise(
-                sim.happened(after, intent), f"what is told was delivered: {key} {intent['action']} {intent['id']}"
-            )
-            sim.promise(new <= set(intent["items"]), f"only what was sent is told: {key} {new} {intent['items']}")
-        elif new:
-            sim.promise(result.get("ok") is None, f"what failed is not told: {key} {new}")
+def what_is_told_stays_told_while_it_is_the_matter(sim: Simulation, before: Record, after: Record) -> object:
+    wrong = []
+    for key in set(before["told"]) & set(after["conditions"]):
+        lost = {*before["told"][key]} - {*(after["told"].get(key) or ())}
+        wrong += sorted(lost & {*conditions.KEYS[key].items(after)})
+    return wrong
 
 
-def an_escalation_is_latched(sim: Simulation, before: Record, after: Record) -> None:
-    for key, condition in after["conditions"].items():
-        old = before["conditions"].get(key) or {}
-        if old.get("escalated_at") and old["since"] == condition["since"]:
-            kept = condition["escalated_at"] == old["escalated_at"]
-            sim.promise(kept, f"an escalation is latched for its episode: {key}")
+def an_escalation_is_latched_for_its_episode(sim: Simulation, before: Record, after: Record) -> object:
+    latched = [(key, old["escalated_at"], new) for key, old, new in _new(before, after) if old.get("escalated_at")]
+    return [key for key, at, new in latched if new["escalated_at"] != at]
 
 
-def attempts_never_shrink(sim: Simulation, before: Record, after: Record) -> None:
-    for key, condition in after["conditions"].items():
-        old = before["conditions"].get(key) or {}
-        if old and old["since"] == condition["since"]:
-            sim.promise(
-                old["attempts"] <= condition["attempts"] <= old["attempts"] + 1, f"attempts never shrink: {key}"
-            )
+def attempts_of_an_episode_never_shrink(sim: Simulation, before: Record, after: Record) -> object:
+    known = [(key, old["attempts"], new["attempts"]) for key, old, new in _new(before, after) if old]
+    return [f"{key}: {old} -> {new}" for key, old, new in known if not old <= new <= old + 1]
 
 
-def told_never_forgets_what_is_the_matter(sim: Simulation, before: Record, after: Record) -> None:
-    for key, items in (before["told"] or {}).items():
-        lost = set(items) - set((after["told"] or {}).get(key) or ())
-        sim.promise(
-            not lost & set(conditions.KEYS[key].items(after) if key in after["conditions"] else ()),
-            f"told: {key} {lost}",
-        )
+def what_it_waits_for_is_named(sim: Simulation, before: Record, after: Record) -> object:
+    why = [str(one["waiting_for"]) for one in after["conditions"].values() if one["waiting_for"]]
+    return [one for one in why if not one.startswith(REASONS)]
 
 
-def messages_are_never_lost(sim: Simulation, before: Record, after: Record) -> None:
-    kept = {one["id"] for one in after["inbox"]}
-    lost = [one for one in before["inbox"] if one["id"] not in kept and one["state"] not in sessions.FINAL]
-    from_people = [one["id"] for one in lost if one["from"] != "ao"]
-    sim.promise(not from_people, f"a message that is under way stays in its inbox: {from_people}")
+def a_persons_message_stays_until_it_is_settled(sim: Simulation, before: Record, after: Record) -> object:
+    kept = {one["id"] for one in after["inbox"]} | {
+        one["id"] for one in before["inbox"] if one["state"] in sessions.FINAL or one["from"] == "ao"
+    }
+    return [one["id"] for one in before["inbox"] if one["id"] not in kept]
 
 
-def a_final_message_stays_as_it_is(sim: Simulation, before: Record, after: Record) -> None:
-    old = {one["id"]: one["state"] for one in before["inbox"]}
-    for one in after["inbox"]:
-        was = old.get(one["id"])
-        fine = was not in sessions.FINAL or was == one["state"] or (was, one["state"]) == ("unconfirmed", "confirmed")
-        sim.promise(fine, f"a final message stays as it is: {one['id']} {was} -> {one['state']}")
+def what_is_over_is_not_begun_to_be_said(sim: Simulation, before: Record, after: Record) -> object:
+    known = {one["id"]: one for one in before["inbox"]}
+    begun = [one for one in after["inbox"] if one["attempts"] and not known.get(one["id"], one)["attempts"]]
+    about = {one["id"]: sim.covers.get(one["id"], ("", (), "")) for one in begun}
+    return [id for id, (key, items, _) in about.items() if key and not {*conditions.KEYS[key].items(after)} & {*items}]
 
 
-def a_confirmed_message_was_received(sim: Simulation, before: Record, after: Record) -> None:
-    for one in after["inbox"]:
-        if one["state"] == "confirmed" and not one["answer"]:
-            got = one["id"] in sim.world.logs.get(after["id"], ())
-            sim.promise(got, f"a confirmed message is in the agent's log: {one['id']}")
+def a_settled_message_stays_as_it_is(sim: Simulation, before: Record, after: Record) -> object:
+    old = {one["id"]: one["state"] for one in before["inbox"] if one["state"] in sessions.FINAL}
+    moves = [(one["id"], old[one["id"]], one["state"]) for one in after["inbox"] if one["id"] in old]
+    return [move for move in moves if move[1] != move[2] and move[1:] != ("unconfirmed", "confirmed")]
 
 
-def a_failed_message_was_not_received(sim: Simulation, before: Record, after: Record) -> None:
-    old = {one["id"]: one["state"] for one in before["inbox"]}
-    for one in after["inbox"]:
-        is_new = one["state"] == "failed" and old.get(one["id"]) not in ("failed", None)
-        if is_new and one["id"] in sim.world.logs.get(after["id"], ()):
-            ended = one["waiting_for"] == "the session has ended"
-            sim.promise(ended, f"a message that the agent has is not called failed: {one['id']}: {one['waiting_for']}")
+def a_confirmed_message_is_with_the_agent(sim: Simulation, before: Record, after: Record) -> object:
+    confirmed = [one["id"] for one in after["inbox"] if one["state"] == "confirmed" and not one["answer"]]
+    return [id for id in confirmed if id not in sim.world.logs.get(after["id"], ())]
 
 
-def status_never_flaps_while_facts_hold(sim: Simulation, before: Record, after: Record) -> None:
-    facts, seen = sim.statuses.setdefault(after["id"], (None, []))
+def a_failed_message_is_not_with_the_agent(sim: Simulation, before: Record, after: Record) -> object:
+    """Unless its session ended before anybody could see that the agent has it."""
+    known = [one["id"] for one in before["inbox"] if one["state"] == "failed"]
+    failed = [one for one in after["inbox"] if one["state"] == "failed" and one["id"] not in known]
+    known = sim.world.logs.get(after["id"], [])
+    return [one["id"] for one in failed if one["id"] in known and one["waiting_for"] != "the session has ended"]
+
+
+def with_facts_held_the_status_never_changes_twice(sim: Simulation, before: Record, after: Record) -> object:
+    facts, seen = sim.statuses.get(after["id"], (None, []))
     now = _facts(after)
     if facts != now:
-        sim.statuses[after["id"]] = (now, [after["status"]])
-    elif seen[-1] != after["status"]:
-        sim.promise(
-            after["status"] not in seen, f"with facts held the status never changes twice: {seen} {after['status']}"
-        )
-        seen.append(after["status"])
+        seen = []
+    elif seen[-1] == after["status"]:
+        return None
+    sim.statuses[after["id"]] = now, [*seen, after["status"]]
+    return after["status"] in seen and [*seen, after["status"]]
 
 
 def _facts(record: Record) -> str:
     """The facts of a record without what follows from them and what the clock moves."""
-    pr = {key: value for key, value in (record.get("pr") or {}).items() if key not in MOVING}
+    pr = {key: value for key, value in (record["pr"] or {}).items() if key not in MOVING}
     activity = {"idle": "ready"}.get(str(record["activity"]), record["activity"])
     names = ("runtime_state", "hold", "outcome", "doing", "merge_failure", "activity_since", "missed_looks")
     turn = [record.get("pr_unknown_since"), [[one["id"], one["state"]] for one in record["inbox"]]]
@@ -184,107 +182,90 @@ def _facts(record: Record) -> str:
     return json.dumps([pr, activity, turn, told, [record.get(name) for name in names]], sort_keys=True)
 
 
-def an_issue_is_given_to_one_agent(sim: Simulation, new: Record) -> None:
+# --- whenever something happens in the world -------------------------------------------------------------------------
+
+
+def an_issue_is_given_to_one_agent(sim: Simulation, new: Record) -> object:
     about = ("project_id", "issue_id")
-    busy = [one["id"] for one in sim.live() if all(one[name] == new[name] for name in about) and one["id"] != new["id"]]
-    sim.promise(not busy, f"an issue is given to one agent: {new['issue_id']} to {new['id']}, and {busy} has it")
+    others = [one for one in sim.live() if one["id"] != new["id"]]
+    return [one["id"] for one in others if all(one[name] == new[name] for name in about)]
 
 
-WRITES = (
-    rev_grows_by_one,
-    an_event_is_in_the_log_before_its_record,
-    what_readers_see_of_a_status_is_true,
-    merged_stays_merged,
-    an_outcome_stays_until_a_restore,
-    unknown_is_not_no,
-    an_intent_comes_before_its_result,
-    what_is_told_was_delivered,
-    an_escalation_is_latched,
-    attempts_never_shrink,
-    told_never_forgets_what_is_the_matter,
-    messages_are_never_lost,
-    a_final_message_stays_as_it_is,
-    a_confirmed_message_was_received,
-    a_failed_message_was_not_received,
-    status_never_flaps_while_facts_hold,
-)
+def an_agent_is_started_by_intent(sim: Simulation, id: str) -> object:
+    doing = sim.records[id]["doing"] or {}
+    return doing.get("effect") not in ("spawn", "restore") and f"{id}: {doing}"
 
 
-# --- whenever something reaches an agent, a person or the base branch ---
+def an_agent_is_ended_by_intent(sim: Simulation, id: str) -> object:
+    doing = sim.records[id]["doing"] or {}
+    return doing.get("effect") not in ("spawn", "kill", "cleanup", "prune") and f"{id}: {doing}"
 
 
-def a_message_is_received_once(sim: Simulation, id: str, message: str) -> None:
-    sim.promise(message not in sim.world.logs.get(id, ()), f"a message is received once: {message}")
+def work_is_saved_before_its_worktree_goes(sim: Simulation, path: str) -> object:
+    return (sim.world.work.get(path) or {}).get("unsaved") and path
 
 
-def a_message_is_saved_before_it_is_typed(sim: Simulation, id: str, message: str) -> None:
-    state = next((one["state"] for one in sim.records[id]["inbox"] if one["id"] == message), None)
-    begun = state in ("sending", "delivered", "unconfirmed", "failed")
-    sim.promise(begun, f"a message is saved as under way before it is typed: {message} is {state}")
+def nothing_is_typed_into_a_dialog(sim: Simulation, terminal: Terminal) -> object:
+    inbox = sim.records[terminal.handle]["inbox"]
+    answers = any(one["answer"] and one["state"] in ("sending", "delivered") for one in inbox)
+    return terminal.state == "waiting_input" and not answers and terminal.handle
 
 
-def a_fingerprint_is_delivered_once(sim: Simulation, id: str, message: str) -> None:
+def a_message_is_received_once(sim: Simulation, id: str, message: str) -> object:
+    return message in sim.world.logs.get(id, ()) and message
+
+
+def a_message_is_saved_before_it_is_typed(sim: Simulation, id: str, message: str) -> object:
+    found = next((one for one in sim.records[id]["inbox"] if one["id"] == message), {"attempts": 0, "state": "nowhere"})
+    return not found["attempts"] and found
+
+
+def what_is_the_matter_is_delivered_once(sim: Simulation, id: str, message: str) -> object:
     key, items, _ = sim.covers.get(message, ("", (), ""))
-    for item in items:
-        first = sim.delivered.setdefault((id, key, item), message)
-        sim.promise(first == message, f"what is the matter is delivered once: {key} {item} by {first} and {message}")
+    first = {item: sim.delivered.setdefault((id, key, item), message) for item in items}
+    return [f"{key} {item} by {one} and {message}" for item, one in first.items() if one != message]
 
 
-def deliveries_respect_retries(sim: Simulation, id: str, message: str) -> None:
+def deliveries_respect_retries(sim: Simulation, id: str, message: str) -> object:
+    """One that was given up and arrives by a person's hand is none of ao's."""
     key, _, since = sim.covers.get(message, ("", (), ""))
-    if key:
-        had = sim.episodes.setdefault((id, key, since), [])
-        had.append(message)
-        most = sim.reaction(id, key).get("retries")
-        sim.promise(most is None or len(had) <= most, f"at most {most} deliveries in an episode: {key} {had}")
+    is_late = any(one["id"] == message and one["state"] == "unconfirmed" for one in sim.records[id]["inbox"])
+    if not key or is_late:
+        return None
+    had = sim.episodes.setdefault((id, key, since), [])
+    had.append(message)
+    most = sim.reaction(id, key)["retries"]
+    return most is not None and len(had) > most and f"{key}: {had}, and {most} are allowed"
 
 
-RECEIVED = (
-    a_message_is_received_once,
-    a_message_is_saved_before_it_is_typed,
-    a_fingerprint_is_delivered_once,
-    deliveries_respect_retries,
-)
+def a_notification_is_sent_once(sim: Simulation, told: Record) -> object:
+    return any((one["id"], one["by"]) == (told["id"], told["by"]) for one in sim.world.people_heard) and told["id"]
 
 
-def a_notification_is_sent_once(sim: Simulation, told: Record) -> None:
-    again = [one for one in sim.world.people_heard if (one["id"], one["by"]) == (told["id"], told["by"])]
-    sim.promise(not again, f"a notification is sent once: {told['id']}")
+def a_notification_is_saved_before_it_is_sent(sim: Simulation, told: Record) -> object:
+    return told["id"] not in sim.intended_news() and told["id"]
 
 
-def a_notification_is_saved_before_it_is_sent(sim: Simulation, told: Record) -> None:
-    sim.promise(told["id"] in sim.intended_news(), f"a notification is saved before it is sent: {told['id']}")
-
-
-def no_news_repeats_within_an_episode(sim: Simulation, told: Record) -> None:
-    for id, record in sim.records.items():
+def no_news_repeats_within_an_episode(sim: Simulation, told: Record) -> object:
+    again = []
+    for record in sim.fleet():
         for key, condition in record["conditions"].items():
-            intent = condition.get("intent") or {}
+            intent = condition["intent"] or {}
             if (intent.get("told") or {}).get("id") == told["id"]:
                 what = "once" if intent["action"] == "escalate" else tuple(intent["items"])
-                news = (id, key, condition["since"], intent["action"], what, told["by"])
-                first = sim.news.setdefault(news, told["id"])
-                sim.promise(first == told["id"], f"no news repeats within an episode: {news}")
+                news = (record["id"], key, condition["since"], intent["action"], what, told["by"])
+                again += [news] if sim.news.setdefault(news, told["id"]) != told["id"] else []
+    return again
 
 
-HEARD = (a_notification_is_sent_once, a_notification_is_saved_before_it_is_sent, no_news_repeats_within_an_episode)
-
-
-def only_what_was_ready_is_merged(sim: Simulation, pull: Record, session: Record, plan: dict[str, str]) -> None:
-    """The head that is merged was shown to this very process as ready."""
-    shown = [
-        facts for who, facts in sim.world.served if who is sim.machine.current and facts["number"] == pull["number"]
-    ]
-    ready = [facts for facts in shown if facts["head_sha"] == pull["head"] and _is_ready(facts)]
-    sim.promise(
-        ready and plan["head_sha"] == pull["head"], f"only what was ready at its head is merged: {pull['number']}"
-    )
-
-
-def a_merge_is_saved_before_it_happens(sim: Simulation, pull: Record, session: Record, plan: dict[str, str]) -> None:
-    doing = sim.records[session["id"]].get("doing") or {}
-    saved = doing.get("effect") == "merge" and doing["plan"] == plan
-    sim.promise(saved, f"a merge is saved before it happens: {pull['number']}")
+def only_what_was_ready_is_merged(sim: Simulation, pull: Record, session: Record, plan: dict[str, str]) -> object:
+    """The head that is merged was shown to this very process as ready, and has been there for long enough."""
+    project, me = sim.settings["projects"][session["project_id"]], sim.machine.current
+    shown = [facts for who, facts in sim.world.served if who is me and facts["number"] == pull["number"]]
+    was_ready = any(facts["head_sha"] == pull["head"] and _is_ready(facts) for facts in shown)
+    age = sim.machine.now - pull["pushed_at"] + STEP
+    settled = age >= duration(project["merge"]["settle"]) and set(pull["expected"]) <= set(pull["checks"])
+    return not (was_ready and settled and plan["head_sha"] == pull["head"]) and f"{pull['number']} at {pull['head']}"
 
 
 def _is_ready(facts: Record) -> bool:
@@ -293,56 +274,61 @@ def _is_ready(facts: Record) -> bool:
     return bool(green and clear and facts["review_decision"] == "approved" and facts["approved_by"])
 
 
-MERGED = (only_what_was_ready_is_merged, a_merge_is_saved_before_it_happens)
+def a_merge_is_saved_before_it_happens(sim: Simulation, pull: Record, session: Record, plan: dict[str, str]) -> object:
+    doing = sim.records[session["id"]]["doing"] or {}
+    return (doing.get("effect") != "merge" or doing["plan"] != plan) and f"{pull['number']}: {doing}"
+
+
+def merges_respect_retries(sim: Simulation, session: Record) -> object:
+    """Of ao itself: a person may try as often as they like."""
+    failures = (session["conditions"].get(merge.KEY) or {}).get("failures", 0)
+    is_person = not sim.machine.current or not sim.machine.current.name.startswith("act")
+    return not is_person and failures >= sim.reaction(session["id"], merge.KEY)["retries"] and failures
+
+
+def an_issue_is_closed_by_its_merge(sim: Simulation, project: str, issue: str) -> object:
+    done = [one["id"] for one in sim.records.values() if (one["project_id"], one["issue_id"]) == (project, issue)]
+    return not any(status.is_merged(sim.records[id]) for id in done) and issue
 
 
 # --- whenever all processes have ended -------------------------------------------------------------------------------
 
 
-def no_lock_is_held(sim: Simulation) -> None:
-    sim.promise(not sim.machine.held, f"no lock is held by the dead: {sim.machine.held}")
-
-
-def records_load(sim: Simulation) -> None:
+def what_is_read_is_what_was_written(sim: Simulation) -> object:
     fleet = sessions.everything(sim.home)
-    sim.promise(not fleet.damaged, f"records load: {fleet.damaged}")
-    for record in fleet.records:
-        sim.promise(record == sim.records[record["id"]], f"what is read is what was written: {record['id']}")
+    read = [record["id"] for record in fleet.records if record != sim.records[record["id"]]]
     found = {os.path.basename(path)[:-5] for path in overview.files(sim.home)}
-    sim.promise(found == {record["id"] for record in fleet.records}, "every record is in the fleet")
+    return fleet.damaged or read or found ^ {record["id"] for record in fleet.records}
 
 
-def event_ids_grow(sim: Simulation) -> None:
+def event_ids_grow(sim: Simulation) -> object:
     ids = [event["id"] for event in sim.new_events()]
-    sim.promise(all(one < other for one, other in pairwise(ids)), f"event ids grow: {ids[-20:]}")
+    return [pair for pair in pairwise(ids) if pair[0] >= pair[1]]
 
 
-def a_terminal_belongs_to_a_record(sim: Simulation) -> None:
-    known = {record["id"] for record in sim.fleet()}
-    stray = set(sim.world.terminals) - known
-    sim.promise(not stray, f"a terminal belongs to a record: {stray}")
+def a_terminal_belongs_to_a_record(sim: Simulation) -> object:
+    return set(sim.world.terminals) - {record["id"] for record in sim.fleet()}
 
 
-def what_is_due_is_done(sim: Simulation) -> None:
-    """An open condition was acted upon, waits for a named reason, or is with a person, after a few calm rounds."""
+def what_is_open_is_acted_upon_or_waits_for_a_named_reason(sim: Simulation) -> object:
+    """After a few rounds in which nothing went wrong."""
     settings, clock = projects.Settings(), sim.clock()
-    silent = set()
+    silent = []
     for record in sim.fleet():
         try:
-            reactions = settings.project(record).values["reactions"]
+            reactions = config.reactions(settings.project(record))
         except Exception:  # a configuration that somebody has broken
             continue
         for key, condition in record["conditions"].items():
             step = due.next_step(record, key, reactions.get(key) or {}, clock)
+            intent = condition["intent"]
             if isinstance(step, due.Step) and not record["doing"]:
-                silent.add((record["id"], key, f"{step.action} is due"))
-            elif condition["intent"] and not condition["result"] and _is_dropped(sim, record, condition["intent"]):
-                silent.add((record["id"], key, f"{condition['intent']['action']} is under way and nobody is at it"))
-            elif not condition["waiting_for"] and not condition["intent"]:
-                silent.add((record["id"], key, "nothing was said"))
-    sim.silence = {one: sim.silence.get(one, 0) + 1 for one in silent} if sim.was_calm else {}
-    late = [one for one, rounds in sim.silence.items() if rounds > ROUNDS_TO_ACT]
-    sim.promise(not late, f"an open condition is acted upon, waits for a named reason, or is with a person: {late}")
+                silent.append(f"{record['id']}: {key}: {step.action} is due")
+            elif intent and not condition["result"] and _is_dropped(sim, record, intent):
+                silent.append(f"{record['id']}: {key}: {intent['action']} is under way and nobody is at it")
+            elif not condition["waiting_for"] and not intent:
+                silent.append(f"{record['id']}: {key}: nothing was said")
+    return sim.lasting("silent", silent, ROUNDS_TO_ACT)
 
 
 def _is_dropped(sim: Simulation, record: Record, intent: Record) -> bool:
@@ -353,63 +339,116 @@ def _is_dropped(sim: Simulation, record: Record, intent: Record) -> bool:
     return message is None or (is_next and message["state"] == "queued" and not message.get("waiting_for"))
 
 
-def ended_sessions_have_no_agent(sim: Simulation) -> None:
-    late = [
-        record["id"]
-        for record in sim.fleet()
-        if record["status"] in ("merged", "done", "killed", "errored") and record["id"] in sim.world.terminals
-    ]
-    patience = duration("10m") / 5
-    sim.outliving = {id: sim.outliving.get(id, 0) + 1 for id in late} if sim.was_calm else {}
-    sim.promise(
-        all(rounds < patience for rounds in sim.outliving.values()), f"the agents of ended sessions end: {late}"
-    )
+def a_person_hears_of_what_may_not_have_arrived(sim: Simulation) -> object:
+    """While it is the matter."""
+    silent = []
+    for record in sim.live():
+        for id in [one["id"] for one in record["inbox"] if one["state"] == "unconfirmed"]:
+            key, items, _ = sim.covers.get(id, ("message-waiting", (), ""))
+            is_over = items and not (key in record["conditions"] and {*items} & {*conditions.KEYS[key].items(record)})
+            heard = [one for one in sim.world.people_heard if one["session_id"] == record["id"]]
+            about = [one for one in heard if one["reaction_key"] in (key, "message-waiting")]
+            if not is_over and not any(one["at"] >= sim.unsure[id] for one in about):
+                silent.append(f"{record['id']}: {key}: {id}")
+    return sim.lasting("untold", silent, ROUNDS_TO_ACT)
 
 
-def effects_are_settled(sim: Simulation) -> None:
-    """An intent about a session's life does not outlive its process for long."""
-    open_ones = [record["id"] for record in sim.fleet() if record["doing"]]
-    sim.unsettled = {id: sim.unsettled.get(id, 0) + 1 for id in open_ones} if sim.was_calm else {}
-    late = {id: sim.records[id]["doing"] for id, rounds in sim.unsettled.items() if rounds > ROUNDS_TO_ACT}
-    sim.promise(not late, f"what a dead process began is settled: {late}")
+def the_agents_of_ended_sessions_end(sim: Simulation) -> object:
+    over = [one["id"] for one in sim.fleet() if one["status"] in ("merged", "done", "killed", "errored")]
+    return sim.lasting("outliving", [id for id in over if id in sim.world.terminals], ROUNDS_TO_END)
 
 
-ROUNDS = (
-    no_lock_is_held,
-    records_load,
-    event_ids_grow,
-    a_terminal_belongs_to_a_record,
-    what_is_due_is_done,
-    ended_sessions_have_no_agent,
-    effects_are_settled,
-)
+def what_a_dead_process_began_is_settled(sim: Simulation) -> object:
+    return sim.lasting("unsettled", [one["id"] for one in sim.fleet() if one["doing"]], ROUNDS_TO_ACT)
 
 
 # --- at the end ------------------------------------------------------------------------------------------------------
 
 
-def everything_came_to_an_end(sim: Simulation) -> None:
-    """With people and agents who do their part every session is merged or ended."""
-    left = {one["id"]: one["status"] for one in sim.fleet() if one["status"] not in status.TERMINAL}
-    sim.promise(not left, f"every session comes to its end: {left}")
-    lost = [
-        (one["id"], said["id"], said["state"])
-        for one in sim.fleet()
-        for said in one["inbox"]
-        if said["state"] not in sessions.FINAL
-    ]
-    sim.promise(not lost, f"every message comes to its end: {lost}")
+def every_session_comes_to_its_end(sim: Simulation) -> object:
+    return {one["id"]: one["status"] for one in sim.fleet() if one["status"] not in status.TERMINAL}
 
 
-def every_terminal_is_gone(sim: Simulation) -> None:
-    sim.promise(not sim.world.terminals, f"no agent outlives its session: {sorted(sim.world.terminals)}")
+def every_message_comes_to_its_end(sim: Simulation) -> object:
+    messages = [(one["id"], said) for one in sim.fleet() for said in one["inbox"]]
+    return [(id, said["id"], said["state"]) for id, said in messages if said["state"] not in sessions.FINAL]
 
 
-def people_heard_of_the_end(sim: Simulation) -> None:
+def no_agent_outlives_its_session(sim: Simulation) -> object:
+    return sorted(sim.world.terminals)
+
+
+def nothing_is_left_behind(sim: Simulation) -> object:
+    """No worktree without a record, no file that was being written."""
+    places = {one["workspace_path"] for one in sim.fleet()}
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(sim.home) for name in names]
+    return sorted({*sim.world.work} - places) or [path for path in files if "/.tmp-" in path]
+
+
+def people_hear_that_all_is_complete(sim: Simulation) -> object:
+    silent = []
     for project in {record["project_id"] for record in sim.fleet()}:
         known = (store.read(paths.project(sim.home, project)) or {}).get("conditions") or {}
-        result = (known.get("all-complete") or {}).get("result") or {}
-        sim.promise(result.get("ok"), f"people hear that all is complete: {project} {known}")
+        if not ((known.get("all-complete") or {}).get("result") or {}).get("ok"):
+            silent.append(f"{project}: {known}")
+    return silent
 
 
-ENDS = (everything_came_to_an_end, every_terminal_is_gone, people_heard_of_the_end)
+PROMISES = {
+    "written": (
+        rev_grows_by_one,
+        an_event_is_in_the_log_before_its_record,
+        what_readers_see_of_a_status_is_true,
+        merged_stays_merged,
+        an_outcome_stays_until_a_restore,
+        a_running_agent_is_not_taken_for_ended,
+        a_pull_request_that_is_there_is_not_taken_for_none,
+        an_intent_is_saved_before_its_result,
+        what_is_told_was_delivered,
+        what_is_told_stays_told_while_it_is_the_matter,
+        an_escalation_is_latched_for_its_episode,
+        attempts_of_an_episode_never_shrink,
+        what_it_waits_for_is_named,
+        a_persons_message_stays_until_it_is_settled,
+        what_is_over_is_not_begun_to_be_said,
+        a_settled_message_stays_as_it_is,
+        a_confirmed_message_is_with_the_agent,
+        a_failed_message_is_not_with_the_agent,
+        with_facts_held_the_status_never_changes_twice,
+    ),
+    "reserved": (an_issue_is_given_to_one_agent,),
+    "started": (an_agent_is_started_by_intent,),
+    "stopped": (an_agent_is_ended_by_intent,),
+    "removed": (work_is_saved_before_its_worktree_goes,),
+    "typed": (nothing_is_typed_into_a_dialog,),
+    "received": (
+        a_message_is_received_once,
+        a_message_is_saved_before_it_is_typed,
+        what_is_the_matter_is_delivered_once,
+        deliveries_respect_retries,
+    ),
+    "heard": (
+        a_notification_is_sent_once,
+        a_notification_is_saved_before_it_is_sent,
+        no_news_repeats_within_an_episode,
+    ),
+    "merging": (merges_respect_retries,),
+    "merged": (only_what_was_ready_is_merged, a_merge_is_saved_before_it_happens),
+    "closed": (an_issue_is_closed_by_its_merge,),
+    "round": (
+        what_is_read_is_what_was_written,
+        event_ids_grow,
+        a_terminal_belongs_to_a_record,
+        what_is_open_is_acted_upon_or_waits_for_a_named_reason,
+        a_person_hears_of_what_may_not_have_arrived,
+        the_agents_of_ended_sessions_end,
+        what_a_dead_process_began_is_settled,
+    ),
+    "end": (
+        every_session_comes_to_its_end,
+        every_message_comes_to_its_end,
+        no_agent_outlives_its_session,
+        nothing_is_left_behind,
+        people_hear_that_all_is_complete,
+    ),
+}

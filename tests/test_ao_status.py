@@ -281,4 +281,4 @@ def test_a_pause_is_said_before_anything_else(home):
 def test_why_says_that_nothing_is_done_while_the_fleet_is_paused(home):
     put(home, "shop-1", pr=OPEN)
     store.write(paths.loop(home), {"paused_at": clock.Clock(NOW).iso, "look": {}})
-    assert "  the fleet is paused since " in scripts.call("ao-status", "--why", "shop-1").out
+    assert " the fleet is paused: nothing is sent" in scripts.call("ao-status", "--why", "shop-1").out

@@ -297,6 +297,43 @@ def test_a_message_that_is_confirmed_late_was_delivered():
     assert len(record["told"]["ci-failed"]) == 1
 
 
+def test_of_each_message_that_may_not_have_arrived_a_person_hears_also_after_the_escalation():
+    """F9: its own condition tells a person only once an episode."""
+    record = session(pr=pull(RED), inbox=[{"id": "m-1", "state": "unconfirmed", "from": "ci-failed"}])
+    evaluate(record)
+    intend(record, "ci-failed")
+    assert "message-waiting" not in evaluate(record, 10)
+    record["conditions"]["ci-failed"]["escalated_at"] = at(20).iso
+    assert "message-waiting" in evaluate(record, 20) and due(record, "message-waiting") == ["m-1 lost"]
+    deliver(record, "message-waiting", "notify", 30)
+    assert "message-waiting" not in evaluate(record, 40)
+
+
+OVER = {  # what is the matter -> its condition, and how it came to be over
+    "a red head was replaced": ({"pr": pull(RED)}, "ci-failed", {"pr": pull(RUNNING, head_sha="b" * 40)}),
+    "the comment was settled": ({"pr": pull(threads=["t1"])}, "changes-requested", {"pr": pull(threads=["t2"])}),
+    "the pull request was closed": ({"pr": pull(threads=["t1"])}, "changes-requested", {"pr": CLOSED}),
+    "the idle agent has moved on": (IDLE, "agent-idle", {"head_sha": "b" * 40}),
+}
+
+
+@pytest.mark.parametrize("case", OVER)
+@pytest.mark.parametrize(
+    ("message", "then"), [({}, "failed"), ({"attempts": 1}, "queued"), ({"state": "sending"}, "sending")]
+)
+def test_a_message_that_still_waits_when_its_matter_is_over_is_taken_back_and_was_no_attempt(case, message, then):
+    facts, key, later = copy.deepcopy(OVER[case])
+    record = session(**facts, inbox=[{"id": "m-1", "from": key, "state": "queued", "attempts": 0, **message}])
+    evaluate(record)
+    intend(record, key)
+    assert evaluate(record, 10)[key]["intent"] and record["inbox"][0]["state"] == message.get("state", "queued")
+    record.update(later)
+    condition = evaluate(record, 20).get(key) or {}
+    assert record["inbox"][0]["state"] == then
+    assert bool(condition.get("intent")) == (then != "failed")
+    assert not condition.get("attempts") and not condition.get("failures") and key not in record["told"]
+
+
 def test_a_result_is_for_the_fingerprint_of_its_intent():
     record = session(pr=pull(RED))
     evaluate(record)

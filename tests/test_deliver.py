@@ -182,6 +182,48 @@ def test_enter_is_not_pressed_at_a_dialog_that_opens_while_a_message_is_typed(ho
     assert presses == []
 
 
+def test_what_comes_to_light_before_it_is_typed_again_is_not_typed_again(home, project):
+    """F1: an input box that a busy agent hides may hold it, and then a person presses Enter."""
+    log = agent(home, "shop-1")
+    session = record(home)
+    queue(home, session, "hello")
+    deliver_once(home, project)
+    until(lambda: len(logged(log)) == 1, "the message")
+    at_prompt(home)
+    given_up = [{**one, "state": "queued"} for one in sessions.find(home, "shop-1")["inbox"]]
+    sessions.update(home, session, lambda fresh: fresh.update(inbox=given_up), clock())
+    deliver_once(home, project, 5)
+    assert (inbox(home), len(logged(log))) == ([("queued", None)], 1)
+    look(home, 6)
+    assert inbox(home) == [("confirmed", None)]
+
+
+@pytest.mark.parametrize("state", ["confirmed", "failed"])
+def test_a_message_that_was_settled_a_moment_ago_is_not_typed(home, project, state):
+    """By a look that has seen it with the agent, or that nothing of it is the matter any more."""
+    agent(home, "shop-1")
+    queue(home, record(home), "hello")
+    at_prompt(home)
+    before = sessions.find(home, "shop-1")
+    settled = [{**before["inbox"][0], "state": state}]
+    sessions.update(home, before, lambda fresh: fresh.update(inbox=settled), clock())
+    deliver.advance(home, project, before, tmux.look(home), clock(1))
+    assert (inbox(home), tmux.screen(home, "shop-1").split("\n")[-1]) == ([(state, None)], ">")
+
+
+def test_a_terminal_that_one_look_has_missed_has_not_ended(home, project):
+    """F9: what was typed into it is still confirmed; given up is only what an agent has that has ended."""
+    agent(home, "shop-1")
+    queue(home, record(home), "hello")
+    at_prompt(home)
+    deliver_once(home, project)
+    deliver_once(home, project, 60, panes={})
+    assert inbox(home)[0][0] == "delivered"
+    sessions.update(home, sessions.find(home, "shop-1"), lambda fresh: fresh.update(runtime_state="gone"), clock(61))
+    deliver_once(home, project, 62, panes={})
+    assert inbox(home)[0][0] == "unconfirmed"
+
+
 def test_an_answer_is_one_key_at_the_open_question_and_comes_before_what_waits(home, project):
     log = agent(home, "shop-1", "--dialog")
     session = record(home)
@@ -201,6 +243,21 @@ def test_a_text_that_a_dialog_ignores_chooses_nothing(home, project):
     deliver_once(home, project)
     assert inbox(home) == [("failed", "the question does not take it; see: ao-attach")]
     assert "\r" not in logged(log, "key") and "\n" not in logged(log, "key")
+
+
+def test_an_answer_whose_enter_is_swallowed_is_not_taken_for_given(home, project, monkeypatch):
+    """F1: the question goes on standing there, which only a person can see, so one is told."""
+    asks = "import os, sys; os.write(1, b'Delete it? (y/n) '); sys.stdin.read()"
+    launch(home, "shop-1", [sys.executable, "-c", asks], AO_HOME=home)
+    until(lambda: tmux.screen(home, "shop-1").endswith("(y/n)"), "the question")
+    queue(home, record(home), "y", answer=True)
+    press = tmux.press
+    monkeypatch.setattr(deliver, "PRESS_AGAIN", 0.3)
+    monkeypatch.setattr(tmux, "press", lambda home, handle, key: key != "Enter" and press(home, handle, key))
+    deliver_once(home, project)
+    assert inbox(home) == [("failed", "the question does not take it; see: ao-attach")]
+    look(home, 1)
+    assert "message-waiting" in sessions.find(home, "shop-1")["conditions"]
 
 
 def test_an_answer_to_a_question_that_was_reported_is_typed_at_the_prompt(home, project):

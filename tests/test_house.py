@@ -31,6 +31,7 @@ TARGETS = [
     "setup",
     "demo",
     "test",
+    "test-sim",
     "test-crash",
     "test-sabotage",
     "lint",

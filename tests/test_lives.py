@@ -13,10 +13,11 @@ import pytest
 import scripts
 from conftest import until
 from living import AGENT, launched
+from records import MERGE, RED, intend, pull
 from talking import told
 from terminals import logged
 
-from lib import effects, lives, loop, paths, rounds
+from lib import conditions, effects, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -410,6 +411,25 @@ def abandoned(world):
     world.ok("ao-kill", "shop-1")
     world.ok("ao-prune", "shop-1")
     return session
+
+
+def test_with_a_claim_what_was_to_be_said_about_another_pull_request_is_over_at_once(world, abandoned):
+    """Also when it is killed right behind it: the next round would type what waits."""
+    session, clock = world.spawn("--task", "second"), loop.clock(world.home)
+
+    def about_another(record):
+        record["pr"] = pull(RED, number=9)
+        conditions.evaluate(record, conditions.Rules({}, MERGE), clock)
+        intend(record, "ci-failed")
+        record["inbox"].append({"id": "m-1", "from": "ci-failed", "text": "x", "state": "queued", "attempts": 0})
+
+    sessions.update(world.home, session, about_another, clock)
+    done = scripts.run("ao-claim", "shop-2", "1", cwd=world.folder, AO_FAULT="claim.pull:after")
+    assert done.returncode == -signal.SIGKILL
+    rounds.act(world.home)
+    record = world.record("shop-2")
+    assert record["pr"]["number"] == 1
+    assert [one["state"] for one in record["inbox"] if one["id"] == "m-1"] == ["failed"]
 
 
 def test_a_session_takes_over_a_pull_request(world, abandoned):

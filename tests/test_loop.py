@@ -66,7 +66,7 @@ def test_stopping_ends_a_running_loop_and_the_next_one_looks_on(world):
     second = world.call("ao-watch")
     assert second.code == 1 and "another loop is running" in second.err
     world.ok("ao-stop")
-    assert "the fleet was paused" in first.communicate(timeout=60)[1] and first.returncode == 0
+    assert "the fleet is paused" in first.communicate(timeout=60)[1] and first.returncode == 0
     again = watching(world, "--for", "1s")
     assert again.wait(timeout=60) == 0
 

@@ -104,9 +104,9 @@ def test_a_problem_is_said_once_and_kept_for_who_looks_later(world, monkeypatch)
 def test_pausing_the_fleet_ends_the_loop(world):
     threading.Timer(0.3, lambda: loop.pause(world, clock(1e9), True)).start()
     ran = watch(world, "--interval", "0.1")
-    assert ran.code == 0 and "go on with: ao-stop --resume" in ran.err
+    assert ran.code == 0 and "until: ao-stop --resume" in ran.err
     ran = watch(world, "--for", "0s")
-    assert "the fleet is paused: it is looked at, and nothing is done" in ran.err
+    assert "the fleet is paused: nothing is sent" in ran.err
 
 
 GOODBYE = "ao-watch: the loop has ended, agents go on; start it again with: ao-watch\n"

@@ -10,15 +10,14 @@ import contextlib
 import copy
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from machine import Killed, Machine
+from machine import Machine
 
-from lib import launcher, paths
+from lib import clock, launcher, paths, proc, store
 from lib.agent import Launch, command
 from lib.errors import AoError, Unknown
 from lib.runtime import Gone, Pane
@@ -26,6 +25,7 @@ from lib.scm import Blocked, Comment, Failure, Moved
 from lib.tracker import Issue
 from lib.workspace import State
 
+CHECKED_BY_AO = "talk"  # the project whose forge runs no checks
 LAG = 20.0  # seconds for which the forge may show what was before
 
 
@@ -56,10 +56,11 @@ class Terminal:
         self.pid = world.next("pid")
         self.lines = [f"{launcher.BANNER}agent in {launch['folder']}"]
         self.draft, self.state, self.question = "", "starting", ""
+        self.kept = ""  # what stands in the input box while a dialog hides it
         self.in_mode, self.typed_at, self.output_at = False, 0.0, 0.0
         self.next_at = world.machine.now + world.chance.uniform(1, 20)
         self.prompt = launch["argv"][1] if len(launch["argv"]) > 1 else ""
-        self.was_missing = -1e9  # when a look left it out
+        self.attended = 0  # words about it that somebody has come for
         self.show()
 
     def show(self) -> None:
@@ -77,23 +78,15 @@ class Terminal:
     def history(self) -> str:
         return "\n".join(line.rstrip() for line in [*self.lines, *self.screen().split("\n")[len(self.lines[-40:]) :]])
 
-    def paste(self, text: str, by: str = "ao") -> None:
-        self.world.promise(
-            by != "ao" or self.state != "waiting_input" or self.answering, "nothing is typed into a dialog"
-        )
+    def paste(self, text: str) -> None:
         self.draft += text
         self.show()
 
-    @property
-    def answering(self) -> bool:
-        return self.world.is_answering(self.handle)
-
-    def enter(self, by: str = "ao") -> None:
+    def enter(self) -> None:
         self.show()
         if self.state == "waiting_input":
-            self.world.promise(by != "ao" or self.answering, "nothing is typed into a dialog")
             self.lines += (self.question + " " + self.draft).split("\n")
-            self.draft, self.question = "", ""
+            self.draft, self.kept, self.question = self.kept, "", ""
             self.work()
         elif self.state == "ready" and self.draft:
             text, self.draft = self.draft, ""
@@ -126,6 +119,7 @@ class Terminal:
         self.report("report", "ready")
 
     def ask(self) -> None:
+        self.draft, self.kept = "", self.draft
         self.state, self.question = "waiting_input", f"Delete file {self.world.next('question')}? (y/n)"
         self.next_at = float("inf")
         self.show()
@@ -143,12 +137,14 @@ class Terminal:
 class World:
     """Everything outside of ao."""
 
-    def __init__(self, machine: Machine, home: str, rates: Rates, promise: Callable[[object, str], None]) -> None:
-        self.machine, self.home, self.rates, self.promise = machine, home, rates, promise
+    def __init__(self, machine: Machine, home: str, rates: Rates, happens: Callable[..., None]) -> None:
+        self.machine, self.home, self.rates = machine, home, rates
+        self.is_missed: Callable[[str], bool] = lambda handle: True  # whether the last definite look missed a terminal
+        self.happens = happens  # told what happens, with a word of promises.PROMISES first
         self.chance = machine.chance
         self.counters: dict[str, int] = {}
         self.terminals: dict[str, Terminal] = {}
-        self.work: dict[str, dict[str, Any]] = {}  # worktree path -> {branch, head}
+        self.work: dict[str, dict[str, Any]] = {}  # worktree path -> {branch, head, unsaved: work not committed}
         self.branches: dict[str, str] = {"main": self.sha()}
         self.pulls: dict[int, dict[str, Any]] = {}
         self.before: dict[int, list[tuple[float, dict[str, Any]]]] = {}  # how each pull request was, newest last
@@ -156,10 +152,6 @@ class World:
         self.issues: dict[str, str] = {}
         self.logs: dict[str, list[str]] = {}  # session -> the ids of the messages that its agent has got
         self.people_heard: list[dict[str, Any]] = []
-        self.on_received: Callable[[str, str], None] = lambda handle, id: None
-        self.on_heard: Callable[[dict[str, Any]], None] = lambda told: None
-        self.on_merge: Callable[[dict[str, Any], Any, dict[str, str]], None] = lambda pull, session, plan: None
-        self.is_answering: Callable[[str], bool] = lambda handle: False
 
     def next(self, what: str) -> int:
         self.counters[what] = self.counters.get(what, 0) + 1
@@ -169,8 +161,6 @@ class World:
         return f"{self.next('commit'):07x}".ljust(40, "0")
 
     def iso(self) -> str:
-        from lib import clock
-
         return clock.iso(self.machine.wall())
 
     def odds(self, chance: float) -> bool:
@@ -178,12 +168,12 @@ class World:
 
     def received(self, handle: str, id: str) -> None:
         self.machine.note(f"{handle}: agent gets {id}")
-        self.on_received(handle, id)
+        self.happens("received", handle, id)
         self.logs.setdefault(handle, []).append(id)
 
     # --- faults --------------------------------------------------------------------------------------------------
 
-    def _fault(self) -> None:
+    def fault(self) -> None:
         if self.machine.current:
             self.machine.current.had_fault = True
 
@@ -193,10 +183,10 @@ class World:
         if self.odds(self.rates.slow):
             self.machine.sleep(self.chance.uniform(0.1, 30))
         if self.odds(self.rates.unknown):
-            self._fault()
+            self.fault()
             raise Unknown(f"{name}: no answer")
         if self.odds(self.rates.error):
-            self._fault()
+            self.fault()
             raise self.chance.choice((AoError, Broken))(f"{name}: went wrong")
 
     @contextlib.contextmanager
@@ -206,10 +196,10 @@ class World:
         yield
         self.machine.point(name)
         if self.odds(self.rates.unknown):
-            self._fault()
+            self.fault()
             raise Unknown(f"{name}: the answer was lost")
         if self.odds(self.rates.error):
-            self._fault()
+            self.fault()
             raise Broken(f"{name}: a bug behind it")
 
     # --- pull requests -------------------------------------------------------------------------------------------
@@ -221,10 +211,11 @@ class World:
         del self.before[number][:-8]
         yield pull
 
-    def open_pull(self, branch: str, head: str, session: str) -> int:
-        number = self.next("pull")
+    def open_pull(self, branch: str, head: str, project: str) -> int:
+        """Pull requests of one project are checked by their forge, those of the other by ao-ci."""
+        number, by_ao = self.next("pull"), project == CHECKED_BY_AO
         self.pulls[number] = {
-            "number": number, "branch": branch, "head": head, "state": "open", "draft": False, "session": session,
+            "number": number, "branch": branch, "head": head, "state": "open", "draft": False, "by_ao": by_ao,
             "checks": {}, "said": {}, "threads": {}, "clean": True, "opened_at": self.machine.now, "merged_head": None,
         }  # fmt: skip
         self.pushed(self.pulls[number], head)
@@ -241,9 +232,13 @@ class World:
 
     def pushed(self, pull: dict[str, Any], head: str) -> None:
         names = pull["checks"] or (["lint", "test"] if self.chance.random() < 0.8 else ["test"])
-        pull.update(
-            head=head, checks=dict.fromkeys(names, "pending"), known_at=self.machine.now + self.chance.uniform(1, 40)
-        )
+        now = self.machine.now
+        pull.update(head=head, checks=dict.fromkeys(names, "pending"), pushed_at=now, expected=[*names])
+        pull["known_at"] = now + self.chance.uniform(1, 40)
+
+    def check(self, pull: dict[str, Any], name: str, state: str) -> None:
+        with self.change(pull["number"]):
+            pull["checks"][name] = state
 
     def facts(self, pull: Mapping[str, Any]) -> dict[str, Any]:
         """A pull request in the shape of Scm."""
@@ -278,7 +273,7 @@ class World:
         """A pull request as the forge shows it: as it is, or as it was a moment ago; None before it was opened."""
         if not self.odds(self.rates.lie):
             return pull
-        self._fault()
+        self.fault()
         at = self.machine.now - self.chance.uniform(0, LAG)
         if at < pull["opened_at"]:
             return None
@@ -329,15 +324,15 @@ def _runtime(world: World) -> dict[str, Any]:
         if handle in world.terminals:
             raise AoError(f"cannot start a terminal: duplicate session: {handle}")
         with world.effect("runtime.start"), open(argv[-1]) as file:
+            world.happens("started", handle)
             world.terminals[handle] = Terminal(world, handle, json.load(file), argv[-1])
 
     def look(home: str) -> dict[str, Pane]:
         world.probe("runtime.look")
         found = {}
         for handle, one in world.terminals.items():
-            if world.odds(world.rates.lie / 8) and world.machine.now - one.was_missing > 300:
-                one.was_missing = world.machine.now
-                world._fault()
+            if world.odds(world.rates.lie / 8) and not world.is_missed(handle):
+                world.fault()
                 continue
             found[handle] = Pane(one.pid, one.in_mode, "", one.typed_at, one.output_at)
         return found
@@ -354,11 +349,14 @@ def _runtime(world: World) -> dict[str, Any]:
 
     def paste(home: str, handle: str, text: str) -> None:
         with world.effect("runtime.paste"):
-            terminal("paste", handle).paste(text)
+            found = terminal("paste", handle)
+            world.happens("typed", found)
+            found.paste(text)
 
     def press(home: str, handle: str, key: str) -> None:
         with world.effect("runtime.press"):
             found = terminal("press", handle)
+            world.happens("typed", found)
             if key == "Enter":
                 if not world.odds(world.rates.lie):  # swallowed
                     found.enter()
@@ -368,52 +366,65 @@ def _runtime(world: World) -> dict[str, Any]:
     def stop(home: str, handle: str) -> None:
         with world.effect("runtime.stop"):
             if handle in world.terminals:
+                world.happens("stopped", handle)
                 world.terminals[handle].end(None)
 
     return {"start": start, "look": look, "screen": screen, "paste": paste, "press": press, "stop": stop}
 
 
 def _workspace(world: World) -> dict[str, Any]:
+    def check_out(path: str, branch: str) -> None:
+        if branch not in world.branches:
+            raise AoError(f"there is no branch '{branch}'")
+        if any(place["branch"] == branch and other != path for other, place in world.work.items()):
+            raise AoError(f"the branch '{branch}' is checked out elsewhere")
+        os.makedirs(path, exist_ok=True)
+        if world.work.get(path, {}).get("branch") != branch:
+            world.work[path] = {"branch": branch, "head": world.branches[branch], "unsaved": False}
+
     def create(home: str, project: Any, id: str, branch: str, base_sha: str) -> str:
         path = paths.worktree(home, project.id, id)
         with world.effect("workspace.create"):
-            if branch in world.branches:
-                raise AoError(f"the branch '{branch}' exists already")
-            os.makedirs(path)
+            if branch in world.branches or os.path.exists(path):
+                raise AoError(f"the branch '{branch}' or its folder exists already")
             world.branches[branch] = base_sha
-            world.work[path] = {"branch": branch, "head": base_sha}
+            check_out(path, branch)
         return path
 
     def reopen(home: str, project: Any, id: str, branch: str) -> str:
         path = paths.worktree(home, project.id, id)
         with world.effect("workspace.reopen"):
-            if branch not in world.branches:
-                raise AoError(f"there is no branch '{branch}'")
-            os.makedirs(path, exist_ok=True)
-            world.work[path] = {"branch": branch, "head": world.branches[branch]}
+            check_out(path, branch)
         return path
+
+    def switch(home: str, project: Any, path: str, branch: str) -> None:
+        with world.effect("workspace.switch"):
+            if world.work.get(path, {"unsaved": True})["unsaved"]:
+                raise AoError("it is gone, or has changes that are not committed")
+            check_out(path, branch)
 
     def remove(home: str, project: Any, path: str) -> int:
         with world.effect("workspace.remove"):
+            world.happens("removed", path)
             world.work.pop(path, None)
             shutil.rmtree(path, ignore_errors=True)
         return 1
 
     def backup(home: str, project: Any, id: str, path: str, now: str) -> str | None:
-        world.probe("workspace.backup")
-        return None
+        with world.effect("workspace.backup"):
+            place = world.work.get(path) or {"unsaved": False}
+            was_unsaved, place["unsaved"] = place["unsaved"], False
+        return f"refs/ao/backup/{id}" if was_unsaved else None
 
     def head(path: str) -> tuple[str, str] | None:
         if world.odds(world.rates.error):
-            world._fault()
+            world.fault()
             raise Broken("workspace.head")
         place = world.work.get(path)
         return (place["branch"], place["head"]) if place else None
 
-    def state(home: str, project: Any, path: str) -> State:
-        return State(path in world.work, False, 0)
-
-    return {"create": create, "reopen": reopen, "remove": remove, "backup": backup, "head": head, "state": state}
+    found = {"create": create, "reopen": reopen, "switch": switch, "remove": remove, "backup": backup, "head": head}
+    return {**found, "state": lambda home, project, path: State(path in world.work, False, 0)}
 
 
 def _scm(world: World) -> dict[str, Any]:
@@ -422,7 +433,7 @@ def _scm(world: World) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         for session in sessions:
             if world.odds(world.rates.unknown):
-                world._fault()
+                world.fault()
                 continue
             pull = world.find(session)
             seen = world.shown(pull) if pull else None
@@ -456,13 +467,14 @@ def _scm(world: World) -> dict[str, Any]:
     def merge(home: str, project: Any, session: Any, plan: Mapping[str, str]) -> None:
         with world.effect("scm.merge"):
             pull = world.pulls[int(plan["number"])]
+            world.happens("merging", session)
             if pull["state"] == "merged" and pull["merged_head"] == plan["head_sha"]:
                 return
             if pull["head"] != plan["head_sha"]:
                 raise Moved("it has commits that are not looked at yet")
             if pull["state"] != "open" or not pull["clean"]:
                 raise Blocked("it is not open and clean")
-            world.on_merge(pull, session, dict(plan))
+            world.happens("merged", pull, session, dict(plan))
             with world.change(pull["number"]):
                 pull.update(state="merged", merged_head=pull["head"], merged_by="ao")
 
@@ -472,21 +484,28 @@ def _scm(world: World) -> dict[str, Any]:
 
     def delete_branch(home: str, project: Any, branch: str, merged_sha: str) -> bool:
         with world.effect("scm.delete_branch"):
-            world.branches.pop(branch, None)
-        return True
+            if world.branches.get(branch) == merged_sha and all(
+                place["branch"] != branch for place in world.work.values()
+            ):
+                del world.branches[branch]
+        return branch not in world.branches
 
     def pull(home: str, project: Any, session: Any) -> dict[str, Any]:
         world.probe("scm.pull")
         return world.facts(wanted(session))
 
     def take_over(home: str, project: Any, session: Any, number: int) -> dict[str, Any]:
-        with world.effect("scm.take_over"), world.change(number) as found:
-            found["session"] = session["id"]
-        return world.facts(world.pulls[number])
+        with world.effect("scm.take_over"):
+            return world.facts(world.pulls[number])
+
+    def ci_wanted(pull: Any, project: Any) -> bool:
+        truth = world.pulls[pull["number"]]
+        is_due = truth["by_ao"] and truth["state"] == pull["state"] == "open"
+        return is_due and any(check["status"] == "pending" for check in pull["ci_checks"])
 
     found = {"look": look, "failures": failures, "comments": comments, "plan_merge": plan_merge, "merge": merge}
     found |= {"is_merged": is_merged, "delete_branch": delete_branch, "pull": pull, "take_over": take_over}
-    return {**found, "ci_wanted": lambda pull, project: False}
+    return {**found, "ci_wanted": ci_wanted}
 
 
 def _tracker(world: World) -> dict[str, Any]:
@@ -498,6 +517,7 @@ def _tracker(world: World) -> dict[str, Any]:
 
     def close(home: str, project: Any, id: str) -> None:
         with world.effect("tracker.close"):
+            world.happens("closed", project.id, id)
             world.issues[id] = "closed"
 
     return {"get": get, "close": close}
@@ -507,10 +527,9 @@ def _notifier(world: World, name: str) -> dict[str, Any]:
     def send(home: str, told: dict[str, Any], settings: Any) -> None:
         with world.effect("notifier.send"):
             heard = {**told, "by": name}
-            world.machine.note(
-                f"{name}: {told['session_id']} {told['reaction_key']} {told['id']} {told['message'][:90]}"
-            )
-            world.on_heard(heard)
+            text = told["message"].replace(home, "AO_HOME")[:90]
+            world.machine.note(f"{name}: {told['session_id']} {told['reaction_key']} {told['id']} {text}")
+            world.happens("heard", heard)
             world.people_heard.append(heard)
 
     def has(home: str, id: str) -> bool:
@@ -547,8 +566,6 @@ class Git:
         return "\n".join(self.HEADS + name for name in self.world.branches)
 
     def changing(self, home: str, repository: str) -> Any:
-        from lib import store
-
         return store.lock(paths.lock(home, "repo", "one"))
 
     def run(self, repository: str, *args: str, limit: str = "git") -> Any:
@@ -559,4 +576,14 @@ class Git:
         return SimpleNamespace(code=0, out="", err="")
 
 
-__all__ = ["NONE", "Broken", "Git", "Killed", "Rates", "Terminal", "World", "plugins", "re"]
+class Programs:
+    """In place of lib.proc where a project's set-up commands run."""
+
+    TimedOut, LIMITS = proc.TimedOut, proc.LIMITS
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(self, limit: str, argv: Sequence[str], **more: Any) -> proc.Result:
+        with self.world.effect(limit):
+            return proc.Result(0, "", "")
