@@ -62,6 +62,8 @@ def test_any_configuration_is_used_or_refused_with_its_line(folder, values):
 
 
 @given(text=TEXT | WORD | st.text(st.sampled_from("ab:-#&*![]{}\n '\"%@`,?|>~"), max_size=30))
+@example(text="a: " + "9" * 5000)
+@example(text="a: " + "[" * 3000)
 def test_any_text_is_a_configuration_or_refused(folder, text):
     path = write(folder, "ao.yaml", text)
     try:
@@ -87,6 +89,7 @@ def test_any_record_is_shown_or_refused(folder, changes):
 
 
 @given(lines=st.lists(st.binary(max_size=60) | ANY.map(lambda value: b"- " + json.dumps(value).encode()), max_size=5))
+@example(lines=[b'- {"id": 1}', b'- {"id": 2, "at": 3, "type": "x"}', b'- {"id": 3, "at": "x", "session_id": []}'])
 def test_the_log_goes_on_behind_whatever_is_in_it(lines):
     with tempfile.TemporaryDirectory() as home:
         os.mkdir(paths.events(home))
@@ -115,7 +118,7 @@ def test_a_name_is_a_file_in_its_folder_or_refused(name):
     except AoError as error:
         assert all(char.isprintable() for char in str(error))
         return
-    assert os.path.normpath(path) == path == f"/home/sessions/{name}/{name}.yaml"
+    assert name[0] not in "-." and os.path.normpath(path) == path == f"/home/sessions/{name}/{name}.yaml"
 
 
 @given(title=TEXT, body=TEXT, labels=st.lists(TEXT, max_size=2), namespace=st.sampled_from(["", "ao", "x/y"]))
