@@ -271,8 +271,10 @@ def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_a_value_of_a_wrong_type_is_said_and_breaks_nothing(busy, kind):
     path = files(busy)[kind]
     content, others = get(path), {one: get(one) for one in files(busy).values() if os.path.exists(one)}
-    for turn, place in enumerate(places(store.loads(content.decode()))):
-        value = VALUES[turn % len(VALUES)]
+    found = places(store.loads(content.decode()))
+    tries = max(1, 40 // len(found))  # of a small file more values at each place
+    for turn, place in enumerate(found * tries):
+        value = VALUES[(turn + turn // len(found)) % len(VALUES)]
         for one, before in others.items():
             put(one, before)
         changed = store.loads(content.decode())
