@@ -72,4 +72,5 @@ def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str,
 def actor() -> str:
     """The session whose agent acts, "" for a person. What nobody types in a session's worktree is its agent's doing."""
     named = os.environ.get("AO_SESSION_ID", "")
-    return named or ("" if sys.stdin.isatty() else str((session() or {}).get("id") or ""))
+    is_typed = sys.stdin is not None and sys.stdin.isatty()
+    return named or ("" if is_typed else str((session() or {}).get("id") or ""))

@@ -64,6 +64,7 @@ def _pattern(value: Any) -> str:
     if _line(value):
         return _line(value)
     try:
+        re.compile(value)  # which finds more that is wrong than parsing does
         parsed = re._parser.parse(value)  # type: ignore[attr-defined]
     except re.error as error:
         return f"not a regular expression: {shown(value)}: {error}"
