@@ -19,7 +19,7 @@ from records import MERGE, RED, intend, pull
 from talking import told
 from terminals import logged
 
-from lib import conditions, effects, lives, loop, paths, rounds, sessions
+from lib import conditions, effects, launch, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
 from lib.runtime import tmux
 
