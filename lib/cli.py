@@ -178,6 +178,15 @@ def age(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def count(text: str) -> int:
+    """A number of things, for an option."""
+    import argparse
+
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not '{text}'")
+    return int(text)
+
+
 def text_from(path: str) -> str:
     """The text of a file that an argument names; `-` is standard input."""
     try:

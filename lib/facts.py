@@ -136,7 +136,8 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
 
 
 def _was_answered(record: Session, report: Mapping[str, Any]) -> bool:
-    return any((message.get("delivered_at") or "") > report["at"] for message in record["inbox"])
+    answers = [message for message in record["inbox"] if message.get("answer")]
+    return any((message.get("delivered_at") or "") > report["at"] for message in answers)
 
 
 def _fold_head(record: Session, seen: Seen) -> None:

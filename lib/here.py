@@ -7,6 +7,7 @@ the copy would name the worktree as the project's repository.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lib import cli, config, overview, paths, projects, sessions
@@ -69,5 +70,7 @@ def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str,
 
 
 def actor() -> str:
-    """The session whose agent acts, "" for a person."""
-    return os.environ.get("AO_SESSION_ID", "")
+    """The session whose agent acts, "" for a person. What nobody types in a session's worktree is its agent's doing."""
+    named = os.environ.get("AO_SESSION_ID", "")
+    is_typed = sys.stdin is not None and sys.stdin.isatty()
+    return named or ("" if is_typed else str((session() or {}).get("id") or ""))

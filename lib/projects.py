@@ -33,7 +33,6 @@ SHAPE: store.Shape = {
     },
 }
 CANNOT_LOOK_FOR = 900.0  # seconds
-EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
 _URGENT = {"priority": "urgent", "message": None, "include_summary": False}
 ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
@@ -274,7 +273,7 @@ def _is_told(condition: Mapping[str, Any]) -> bool:
 
 
 def _may_try(key: str, condition: Mapping[str, Any], clock: Clock) -> bool:
-    if key == "config-error" and clock.elapsed(condition["since"]) < EDITED_WITHIN:
+    if key == "config-error" and clock.elapsed(condition["since"]) < store.UNFINISHED:
         return False
     failed = condition.get("result") or {}
     return not failed or failed["ok"] or clock.elapsed(failed["at"]) >= RETRY_AFTER
