@@ -16,8 +16,9 @@ if ! LC_ALL=C crontab -l >"$scratch/old" 2>"$scratch/why"; then
     fi
     : >"$scratch/old"
 fi
+mine=" AO_HOME=$(quoted "${AO_HOME:-~/.ao}") "
 {
-    grep -v '/ao-watch.* --for 1m --quiet$' "$scratch/old" || [ $? = 1 ]
+    mine="$mine" awk '!(index($0, ENVIRON["mine"]) && /\/ao-watch.* --for 1m --quiet$/)' "$scratch/old"
     sed -e '/^#/d' -e "$(fill PATH "$PATH")" -e "$(fill AO_HOME "${AO_HOME:-~/.ao}")" -e "$(fill BIN "${here%/*}/bin")" \
         "$here/crontab"
 } >"$scratch/new"

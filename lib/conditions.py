@@ -21,6 +21,7 @@ IDLE_AFTER = 60.0  # seconds at the prompt before `ready` is called `idle`
 COMMENTS = ("changes-requested", "bugbot-comments")  # what is due for what reviewers wrote
 CALM = 60.0  # seconds without the trouble before a condition of the agent closes, so that no flicker reopens it
 RED_FOR_GOOD = 120.0  # seconds after the first red check before waiting for the others ends
+TO_PERSON = ".person"  # behind the key under which it is kept what a person was told of
 TOLD_KEPT = 300  # items per key that are not current any more
 AXES = {  # what a condition is about -> the facts that must be known for it to open or close
     "open pr": ("pr",),  # it also closes when the pull request ends
@@ -133,7 +134,8 @@ def _open_question(session: Session) -> list[str]:
 
 def _troubled_messages(session: Session) -> list[str]:
     """Late ones, and lost ones that no person has heard of and no other condition answers for."""
-    inbox, told = session.get("inbox") or (), (session.get("told") or {}).get("message-waiting") or ()
+    inbox = session.get("inbox") or ()
+    told = told_of(session, "message-waiting") + told_of(session, "message-waiting" + TO_PERSON)
     late = [f"{one['id']} late" for one in inbox if one.get("is_late") and one["state"] not in OUTCOMES]
     is_lost = ("unconfirmed", "failed")
     lost = [f"{one['id']} lost" for one in inbox if one["state"] in is_lost and not _is_answered_for(session, one)]
@@ -288,10 +290,21 @@ def is_with_agent(session: Session, key: str) -> bool:
     return rule.about != "open pr" or not due_items(session, key)
 
 
-def due_items(session: Session, key: str) -> list[str]:
-    """What of an open condition was not told yet."""
-    told = (session.get("told") or {}).get(key) or ()
+def due_items(session: Session, key: str, action: str = "") -> list[str]:
+    """What of an open condition was not acted upon yet; what a person was told of may still be acted upon."""
+    told = [*told_of(session, key), *(told_of(session, key + TO_PERSON) if action == "notify" else ())]
     return [item for item in KEYS[key].items(session) if item not in told]
+
+
+def forget_told(session: Session) -> None:
+    """For an agent that begins anew: of what is no open condition now it has not been told when that comes back."""
+    for rule in RULES:
+        if rule.about == "open pr" and rule.key not in session["conditions"]:
+            session["told"].pop(rule.key, None)
+
+
+def told_of(session: Session, key: str) -> list[str]:
+    return (session.get("told") or {}).get(key) or []
 
 
 def record_result(session: Session, key: str, clock: Clock, error: str = "", is_known: bool = True) -> None:
@@ -309,18 +322,18 @@ def record_result(session: Session, key: str, clock: Clock, error: str = "", is_
         return
     condition.update(failures=condition.get("failures", 0) + 1 if error else 0, last_error=error, is_unsure=ok is None)
     if ok is not False:
-        _note_told(session, key, intent.get("items") or ())
+        _note_told(session, key, TO_PERSON * (intent["action"] == "notify"), intent.get("items") or ())
         condition["attempts"] += not is_late
     if ok and intent["action"] == "send-to-agent":
         condition["delivered_head"] = intent.get("head_sha") or ""
 
 
-def _note_told(session: Session, key: str, items: Any) -> None:
+def _note_told(session: Session, key: str, to: str, items: Any) -> None:
     """Remember what was told; what is still the matter is never forgotten, of the rest the newest."""
-    told = [*dict.fromkeys([*(session.setdefault("told", {}).get(key) or ()), *items])]
+    told = [*dict.fromkeys([*told_of(session, key + to), *items])]
     current = set(KEYS[key].items(session))
     past = [item for item in told if item not in current]
-    session["told"][key] = past[-TOLD_KEPT:] + [item for item in told if item in current]
+    session.setdefault("told", {})[key + to] = past[-TOLD_KEPT:] + [item for item in told if item in current]
 
 
 def _open_or_close(rule: Rule, now: Now) -> None:
@@ -338,7 +351,7 @@ def _closes(rule: Rule, now: Now) -> bool:
     closes = _would_close(rule, now)
     set_since(condition, "quiet_since", closes, now.clock)
     calm = 0.0 if _is_over(rule, now.session) or status.has_ended(now.session) else rule.calm
-    in_flight = condition["intent"] and not condition["result"]
+    in_flight = condition.get("intent") and not condition.get("result")
     return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
 
 

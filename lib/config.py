@@ -25,6 +25,11 @@ NAMES = ("ao.yaml", "ao-rs.yaml")
 DEFAULTS = os.path.join(ROOT, "config", "defaults.yaml")
 INHERITED = ("runtime", "agent", "workspace", "scm", "tracker", "branch_namespace", "max_sessions")
 ONLY_FOR = {"auto-merge": "approved-and-green", "restore": "agent-exited"}  # actions that fit a single reaction
+READ_BY = {  # fields of a reaction that only these read
+    "threshold": ("agent-idle", "agent-stuck"),
+    "merge_method": ("approved-and-green",),
+    "include_summary": ("all-complete", "cannot-look"),
+}
 OPEN_ENDED = ("retries", "escalate_after")  # null is a value of these: no end, never
 UNADDRESSED = ("all-complete", "cannot-look")  # reactions without an agent that could be told
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -326,6 +331,10 @@ def _project(check: _Check, pattern: dict[str, Any], top: dict[str, Any], id: st
         check.missing((*place, "path"), ": the folder of the project's git repository")
     if values["agent"] == "command" and not values["agent_config"]["command"]:
         check.missing((*place, "agent_config", "command"), ": the words of the program that is to work")
+    names = [entry["name"] for entry in values["ci"]]
+    for number, name in enumerate(names):
+        if name and name in names[:number]:
+            check.wrong((*place, "ci", str(number), "name"), f"'{name}' is the name of another check")
     _check_reactions(check, values["reactions"], (*place, "reactions"), top["reactions"])
     values["path"] = _resolved(values["path"] or ".", os.path.dirname(check.source))
     if values["rules_file"]:
@@ -340,6 +349,9 @@ def _check_reactions(check: _Check, reactions: dict[str, Any], place: Place, inh
         has_text = check.reactions[key]["action"] == "send-to-agent" or fields["message"]
         if fields == inherited[key]:
             continue
+        for word, keys in READ_BY.items():
+            if key not in keys and fields[word] != inherited[key][word]:
+                check.wrong((*here, word), f"is only for {' and '.join(keys)}")
         if ONLY_FOR.get(action, key) != key:
             check.wrong((*here, "action"), f"{action} is only for {ONLY_FOR[action]}")
         elif action == "send-to-agent" and key in UNADDRESSED:

@@ -178,6 +178,8 @@ def _obstacle(line: Line, found: Message) -> str:
         return "its agent does not run; see: ao-restore"
     if _person(line.pane):
         return _person(line.pane)
+    if not found.get("answer") and line.session.get("activity_source") == "report" and _is_asked(line):
+        return "its agent waits for an answer; see: ao-send --answer"
     screen = line.screen()
     if found.get("answer") and line.agent.read(line.project, screen).activity == "waiting_input":
         return ""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lib import status
 from lib.clock import Clock, duration, iso, parse
-from lib.conditions import KEYS, digest, due_items, head_of, is_with_agent
+from lib.conditions import KEYS, digest, due_items, head_of, is_with_agent, told_of
 
 Session = dict[str, Any]
 Reaction = Mapping[str, Any]
@@ -61,7 +61,7 @@ def next_step(session: Session, key: str, reaction: Reaction, clock: Clock) -> S
     if session.get("config_error"):
         return Wait(f"its configuration: {session['config_error']}")
     action = str(reaction.get("action") or "notify") if reaction.get("auto", True) else "notify"
-    case = _Case(session, key, condition, reaction, action, _due_now(session, key, reaction, clock), clock)
+    case = _Case(session, key, condition, reaction, action, _due_now(session, key, reaction, action, clock), clock)
     reason = "" if condition.get("escalated_at") else _escalation(case)
     ready_at = _back_off_ends(condition)
     if (reason or case.items) and ready_at and clock.now < ready_at:
@@ -72,7 +72,7 @@ def next_step(session: Session, key: str, reaction: Reaction, clock: Clock) -> S
     return Wait(obstacle) if obstacle else Step(action, tuple(case.items))
 
 
-def _due_now(session: Session, key: str, reaction: Reaction, clock: Clock) -> list[str]:
+def _due_now(session: Session, key: str, reaction: Reaction, action: str, clock: Clock) -> list[str]:
     """What was not told yet. An idle agent is told whenever it has been idle for another threshold."""
     if key == "agent-idle":
         result = session["conditions"][key].get("result") or {}
@@ -80,7 +80,7 @@ def _due_now(session: Session, key: str, reaction: Reaction, clock: Clock) -> li
         quiet = min(idle, clock.elapsed(result["at"])) if result.get("ok") else idle
         if quiet < duration(reaction.get("threshold") or "5m"):
             return []
-    return due_items(session, key)
+    return due_items(session, key, action)
 
 
 def _obstacle(case: _Case) -> str:
@@ -145,7 +145,7 @@ def _tries(case: _Case) -> int:
     """How often the action has been tried: deliveries that arrived, merges that failed, restores in a short time."""
     failures = int(case.condition.get("failures") or 0)
     if case.action == "restore":
-        exits = (case.session.get("told") or {}).get(case.key) or ()
+        exits = told_of(case.session, case.key)
         return failures + sum(case.clock.elapsed(item.split()[-1]) < CRASHES_WITHIN for item in exits)
     return failures if case.action == "auto-merge" else int(case.condition["attempts"])
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lib import cli, faults, paths, store
+from lib.errors import Busy
 
 EFFECTS = {
     "spawn.record": "reserve the id by creating the session's record",
@@ -45,12 +46,14 @@ _held: dict[str, int] = {}  # the effect locks that this process holds, and the 
 def hold(home: str, session: Mapping[str, Any], patience: float = 0.0) -> Iterator[None]:
     """Hold the effect lock of a session. Raises Busy when an effect on it is under way in another process."""
     path = _lock_path(home, session)
-    with store.lock(path, patience, lasts=True):
-        _held[path] = threading.get_ident()
+    with contextlib.ExitStack() as held:
         try:
-            yield
-        finally:
-            del _held[path]
+            held.enter_context(store.lock(path, patience, lasts=True))
+        except Busy as error:
+            raise Busy(f"something is being done about '{session['id']}' just now; try again in a moment") from error
+        _held[path] = threading.get_ident()
+        held.callback(_held.pop, path)
+        yield
 
 
 def finish() -> None:

@@ -138,7 +138,8 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
 
 
 def _was_answered(record: Session, report: Mapping[str, Any]) -> bool:
-    return any((message.get("delivered_at") or "") > report["at"] for message in record["inbox"])
+    answers = [message for message in record["inbox"] if message.get("answer")]
+    return any((message.get("delivered_at") or "") > report["at"] for message in answers)
 
 
 def _fold_head(record: Session, seen: Seen) -> None:
@@ -168,7 +169,7 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         old = {}
     new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    ours = {"observed_at": clock.iso if differs else old.get("observed_at"), "unknown_since": None}
     record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 

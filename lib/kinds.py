@@ -13,6 +13,7 @@ from typing import Any
 from lib import clock, plugins
 from lib.errors import AoError
 
+LONGEST_INTERVAL = 60.0  # seconds between two looks
 Kind = Callable[[Any], str]  # what is wrong with a value, "" when nothing is
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _REPOSITORY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*/)?[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
@@ -51,6 +52,11 @@ def _duration(value: Any) -> str:
     return ""
 
 
+def _interval(value: Any) -> str:
+    is_long = not _duration(value) and clock.duration(value) > LONGEST_INTERVAL
+    return _duration(value) or is_long * "must be 1m at most: what lasts is measured from look to look"
+
+
 def _count_or_duration(value: Any) -> str:
     return _duration(value) and _count(value) and f"must be a number of deliveries (3) or a duration (30m), not {value}"
 
@@ -59,10 +65,30 @@ def _pattern(value: Any) -> str:
     if _line(value):
         return _line(value)
     try:
-        re.compile(value)
+        re.compile(value)  # which finds more that is wrong than parsing does
+        parsed = re._parser.parse(value)  # type: ignore[attr-defined]
     except re.error as error:
         return f"not a regular expression: {shown(value)}: {error}"
-    return ""
+    is_slow = _repeats_a_repeat(parsed)
+    return f"may take for ever: {shown(value)} repeats something that itself has no end" if is_slow else ""
+
+
+def _repeats_a_repeat(parsed: Any, is_inside: bool = False) -> bool:
+    """Whether a repeat without end stands inside another: matching such a pattern can take years."""
+    for _, argument in parsed:
+        parts = argument if isinstance(argument, tuple | list) else (argument,)
+        is_endless = len(parts) == 3 and parts[1] is re._constants.MAXREPEAT  # type: ignore[attr-defined]
+        if is_endless and is_inside:
+            return True
+        inner = [part for part in _flat(parts) if isinstance(part, re._parser.SubPattern)]  # type: ignore[attr-defined]
+        if any(_repeats_a_repeat(part, is_inside or is_endless) for part in inner):
+            return True
+    return False
+
+
+def _flat(parts: Any) -> list[Any]:
+    """The parts, those of lists of alternatives too."""
+    return [one for part in parts for one in (part if isinstance(part, list) else [part])]
 
 
 def _prefix(value: Any) -> str:
@@ -98,6 +124,7 @@ def _notifiers(value: Any) -> str:
 
 
 KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take what their default is
+    "poll_interval": _interval,
     "runtime": _plugin("runtime"),
     "agent": _plugin("agent"),
     "workspace": _plugin("workspace"),

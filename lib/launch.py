@@ -36,8 +36,9 @@ def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Lau
     path = _path(home, session)
     if os.path.exists(path) and not _read(path):
         store.keep_aside(path, iso(time.time()))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(launcher.exit_file(path))  # of an earlier life; gone for good once the new file is there
+    for leftover in (launcher.exit_file(path), launcher.screen_file(path)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(leftover)  # of an earlier life; gone for good once the new file is there
     store.replace(path, json.dumps(store.clean(content)).encode())
 
 

@@ -13,7 +13,22 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lib import config, deliver, effects, git, launch, merge, paths, plugins, projects, prompts, sessions, spawn, status
+from lib import (
+    conditions,
+    config,
+    deliver,
+    effects,
+    git,
+    launch,
+    merge,
+    paths,
+    plugins,
+    projects,
+    prompts,
+    sessions,
+    spawn,
+    status,
+)
 from lib.clock import Clock
 from lib.conditions import KEYS
 from lib.config import Project
@@ -87,7 +102,7 @@ def restore(home: str, project: Project, session: Session, clock: Clock, workspa
     """
     runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
     is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
-    if runs and is_there and not session["doing"]:
+    if runs and is_there and not session.get("doing"):
         return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)
@@ -323,6 +338,8 @@ def _start_again(home: str, project: Project, record: Session, workspace: str | 
         """A task that an earlier life was not given any more would be one too many, and is no lost message."""
         missed = [one for one in fresh["inbox"] if text and one["from"] == "ao" and one["state"] != "confirmed"]
         fresh["inbox"] = messages + [one for one in fresh["inbox"] if one not in missed]
+        if text:
+            conditions.forget_told(fresh)
         fresh.update(NEW_LIFE, workspace_path=record["workspace_path"])
         return [{"type": "session_restored", "status": "spawning"}]
 

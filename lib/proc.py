@@ -85,7 +85,7 @@ def run(
             stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if cwd is not None and not os.path.isdir(cwd):
             raise AoError(f"cannot run '{argv[0]}' in '{cwd}': no such folder") from error
         raise Missing(f"cannot run '{argv[0]}': not found on PATH; see: ao-doctor") from error

@@ -105,10 +105,13 @@ def forward(home: str, clock: Clock, only: str | None = None) -> Done:
     for session in sessions.everything(home, only).records:
         place = place_of(home, settings, session, clock)
         if place and any(key in session["conditions"] for key in conditions.COMMENTS):
-            with effects.hold(home, session, lives.PATIENCE):
-                for key in conditions.COMMENTS:
-                    _act(place, sessions.find(home, session["id"]), key, done)
-                _speak(place, sessions.find(home, session["id"]), panes)
+            try:
+                with lives.hold(home, session, clock):
+                    for key in conditions.COMMENTS:
+                        _act(place, sessions.find(home, session["id"]), key, done)
+                    _speak(place, sessions.find(home, session["id"]), panes)
+            except AoError as error:  # of this one alone
+                done.append({**_note(session, None), "error": reason(error)})
     return done
 
 

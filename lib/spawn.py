@@ -233,7 +233,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
                 if sessions.create(home, record, clock):
                     break
             held.close()
-        store.write(path, {**(store.read(path) or {}), "path": project.path, "next_number": number + 1})
+        store.write(path, {**(store.read(path, projects.SHAPE) or {}), "path": project.path, "next_number": number + 1})
 
 
 def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:
@@ -270,7 +270,7 @@ def _check_free(home: str, request: Request) -> set[str]:
 
 
 def _next_number(home: str, project: Project) -> int:
-    return int((store.read(paths.project(home, project.id)) or {}).get("next_number") or 1)
+    return int((store.read(paths.project(home, project.id), projects.SHAPE) or {}).get("next_number") or 1)
 
 
 def _name(home: str, request: Request, record: Session, number: int, taken: set[str]) -> bool:

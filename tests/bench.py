@@ -17,7 +17,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 BIN = os.path.join(ROOT, "bin")
 MEGABYTE = 1024.0 if sys.platform == "linux" else 1024.0 * 1024.0  # of ru_maxrss, which other systems count in bytes
-SEED_START, SEED_SIZE = "8 ms, 10 MB", "12 MB"  # of ao-rs: its start and memory, its binary
+SEED_START, SEED_SIZE, SEED_LINES = "8 ms, 10 MB", "12 MB", "46,101"  # of ao-rs: start and memory, binary, code
+MOST_LINES = "7,000"  # of bin and lib
 
 
 class Run:
@@ -111,14 +112,29 @@ def fleet(folder: str, count: int) -> str:
     return folder
 
 
-def size(*folders: str) -> float:
-    """Megabytes of the files in folders, without what Python compiles and links that lead elsewhere."""
-    found = 0
+def files(*folders: str) -> "list[str]":
+    """The files in folders, without what Python compiles."""
+    found = []
     for folder in folders:
         for here, inner, names in os.walk(os.path.join(ROOT, folder)):
             inner[:] = [name for name in inner if name != "__pycache__"]
-            found += sum(os.lstat(os.path.join(here, name)).st_size for name in names)
-    return found / 1e6
+            found += [os.path.join(here, name) for name in names]
+    return found
+
+
+def size(*folders: str) -> float:
+    """Megabytes of the files in folders, without what links lead to."""
+    return sum(os.lstat(path).st_size for path in files(*folders)) / 1e6
+
+
+def lines(*folders: str) -> int:
+    """Lines of the Python files in folders; those of bin have no ending."""
+    found = 0
+    for path in files(*folders):
+        if os.path.splitext(path)[1] in ("", ".py"):
+            with open(path, "rb") as file:
+                found += sum(1 for _ in file)
+    return found
 
 
 def main() -> int:
@@ -140,6 +156,7 @@ def main() -> int:
             bench.start(f"{name} --help", "", [path, "--help"], scratch, times=5)
         code, packages = size("bin", "lib", "templates", "config"), size(".venv")
         bench.add("size; of .venv, with what tests need", f"{code:.1f} MB; {packages:.0f} MB", seed=SEED_SIZE)
+        bench.add("lines of bin and lib", f"{lines('bin', 'lib'):,}", MOST_LINES, seed=SEED_LINES)
         show(bench.rows)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

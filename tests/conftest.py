@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
@@ -27,6 +28,9 @@ def _leave_the_person_alone() -> None:
 
 
 _leave_the_person_alone()
+# The same examples in every run, few enough for all tests together to stay quick, on however slow a machine.
+settings.register_profile("ours", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("ours")
 
 
 @pytest.fixture

@@ -73,7 +73,8 @@ def commands() -> str:
 
 def settings() -> str:
     """Every key of config/defaults.yaml with its default and the first line of its comment."""
-    body, path = [], []
+    body: list[list[str]] = []
+    path: list[tuple[int, str]] = []  # (depth, word)
     with open(os.path.join(ROOT, "config", "defaults.yaml"), encoding="utf-8") as file:
         for line in file:
             found = re.match(r"( *)(?:- )?([a-z_<>-]+):(?: +([^#\n]*?))?(?: +# (.*))?$", line.replace("- ", "  ", 1))
@@ -82,9 +83,12 @@ def settings() -> str:
                     body[-1][2] += " " + line.strip("# \n")
                 continue
             depth = len(found[1]) // 2
-            path = [*path[:depth], found[2]]
+            path = [one for one in path if one[0] < depth]
+            if line.lstrip().startswith("- "):  # the first word of an entry of a list
+                path[-1] = (path[-1][0], path[-1][1] + "[]")
+            path.append((depth, found[2]))
             if found[3]:
-                body.append([f"`{'.'.join(path)}`", f"`{found[3].strip()}`", found[4] or ""])
+                body.append([f"`{'.'.join(word for _, word in path)}`", f"`{found[3].strip()}`", found[4] or ""])
     return rows(["setting", "default", "what it does"], body)
 
 

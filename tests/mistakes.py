@@ -125,7 +125,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "a_message_is_saved_before_it_is_typed": (deliver._send, 'found["attempts"] + 1', 'found["attempts"]'),
     "what_is_the_matter_is_delivered_once": (
         conditions.record_result,
-        '_note_told(session, key, intent.get("items") or ())',
+        '_note_told(session, key, TO_PERSON * (intent["action"] == "notify"), intent.get("items") or ())',
         "pass",
     ),
     "deliveries_respect_retries": (due._is_exhausted, ">= retries", "> retries"),

@@ -234,8 +234,11 @@ class People:
         self.script("restore", lambda: lives.restore(self.home, *self._found(id), self.sim.clock()))
 
     def _lost(self, id: str) -> None:
-        for one in lives.lost(self.home):
-            self._restore(one["id"])
+        def work() -> None:
+            for one in lives.lost(self.home):
+                lives.restore(self.home, *self._found(one["id"]), self.sim.clock())
+
+        self.script("lost", work)
 
     def _merge(self, id: str) -> None:
         def work() -> None:

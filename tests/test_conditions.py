@@ -184,8 +184,8 @@ def test_what_is_over_needs_no_forge():
 # --- what is due ----------------------------------------------------------------------------------------------------
 
 
-def due(record, key):
-    return conditions.due_items(record, key)
+def due(record, key, action=""):
+    return conditions.due_items(record, key, action)
 
 
 def test_a_red_head_is_told_once_and_a_new_one_again():
@@ -221,15 +221,15 @@ def test_the_same_question_is_asked_again_in_another_episode_and_not_in_this_one
     record = session(activity="waiting_input", question="go on?")
     evaluate(record)
     deliver(record, "agent-needs-input", "notify")
-    assert due(record, "agent-needs-input") == []
+    assert due(record, "agent-needs-input", "notify") == []
     record["question"] = "really?"
-    assert len(due(record, "agent-needs-input")) == 1
+    assert len(due(record, "agent-needs-input", "notify")) == 1
     record.update(activity="active", question=None)
     evaluate(record, 10)
     evaluate(record, 100)
     record.update(activity="waiting_input", question="go on?")
     evaluate(record, 200)
-    assert len(due(record, "agent-needs-input")) == 1
+    assert len(due(record, "agent-needs-input", "notify")) == 1
 
 
 def test_what_is_still_the_matter_is_never_forgotten_however_much_is_told():

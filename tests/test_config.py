@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lib import ROOT, config, store
+from lib import ROOT, config, kinds, store
 from lib.errors import AoError
 
 SHOP = """
@@ -139,6 +139,14 @@ MISTAKES = {
     "    ci: [make]": "6: projects.shop.ci.0: must be a mapping, not 'make'",
     "    ci:\n      - name: a\n        run: b\n        timeout: 9": "9: projects.shop.ci.0.timeout: not a duration: 9 "
     "(write 30s, 5m, 2h or 1d)",
+    "    ci: [{name: a, run: b}, {name: a, run: c}]": "6: projects.shop.ci.1.name: 'a' is the name of another check",
+    "    reactions: {ci-failed: {threshold: 1d}}": "6: projects.shop.reactions.ci-failed.threshold: is only for "
+    "agent-idle and agent-stuck",
+    "    reactions: {ci-failed: {merge_method: squash}}": "6: projects.shop.reactions.ci-failed.merge_method: is only "
+    "for approved-and-green",
+    "    reactions: {ci-failed: {include_summary: true}}": "6: projects.shop.reactions.ci-failed.include_summary: is "
+    "only for all-complete and cannot-look",
+    "    reactions: {config-error: {include_summary: true}}": "6: projects.shop.reactions.config-error: no such ",
     "    agent: claude-kode": "6: projects.shop.agent: must be one of ",
     "    reactions: {ci-fialed: {}}": "6: projects.shop.reactions.ci-fialed: no such reaction; did you mean ci-failed?",
     "    reactions:\n      ci-failed:\n        auto: yes": "8: projects.shop.reactions.ci-failed.auto: must be true or "
@@ -339,3 +347,21 @@ def test_no_setting_is_documented_that_nobody_reads():
     inherited = {f"defaults.{word}" for word in config.INHERITED if word in read}
     fields = {name for name in documented() if groups({name}) & read and name.rpartition(".")[2] in words}
     assert sorted(documented() - read - inherited - fields) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_slow"),
+    [(r"(\w+ ?)+$", True), ("a(b|c*)*d", True), (r"\(y/n\) ?\Z", False), ("^> $", False), ("(ab){2,5}c*", False)],
+)
+def test_a_pattern_that_may_take_for_ever_is_refused(pattern, is_slow):
+    """F53: an agent's screen decides what it is matched against, and one line of it would stop the loop."""
+    assert ("may take for ever" in kinds.kind_of(("agent_config", "busy"), None)(pattern)) == is_slow
+
+
+def test_a_pattern_is_checked_as_a_whole():
+    assert "not a regular expression" in kinds.kind_of(("agent_config", "busy"), None)("(?<=a+)b")
+
+
+def test_looks_are_not_further_apart_than_their_gaps_are_measured(write):
+    with pytest.raises(AoError, match="poll_interval: must be 1m at most"):
+        config.load(write("poll_interval: 5m\n"))

@@ -396,7 +396,7 @@ def test_a_terminal_that_goes_in_the_middle_leaves_the_message_waiting(home, pro
     assert inbox(home) == [("queued", "its agent does not run; see: ao-restore")]
 
 
-@pytest.mark.parametrize("end", [{"outcome": "killed"}, {"pr": {"state": "merged"}}])
+@pytest.mark.parametrize("end", [{"outcome": "killed"}, {"pr": {"number": 1, "state": "merged"}}])
 def test_a_message_fails_when_the_session_has_ended(home, project, end):
     session = record(home)
     queue(home, session, "hello")
@@ -454,3 +454,16 @@ def test_nobody_is_typed_to_while_the_terminals_cannot_be_seen(home, project):
     queue(home, session, "hello")
     deliver_once(home, project, panes={"shop-1": Pane(1, False, "", 0.0, 0.0)})  # it went since
     assert inbox(home)[0][0] == "queued"
+
+
+def test_an_ordinary_message_waits_for_a_question_that_was_reported(home, project):
+    """F3: the prompt does not show what the agent asks, and the message would be its answer."""
+    log = agent(home, "shop-1")
+    session = record(home)
+    at_prompt(home)
+    now = {"activity": "waiting_input", "activity_source": "report", "question": "Drop the table?"}
+    sessions.update(home, session, lambda fresh: fresh.update(now), clock())
+    queue(home, session, "yes, please also update the changelog")
+    deliver_once(home, project)
+    assert inbox(home) == [("queued", "its agent waits for an answer; see: ao-send --answer")]
+    assert logged(log) == []

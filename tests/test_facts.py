@@ -166,6 +166,8 @@ def test_an_answered_question_is_over():
     by_message = copy.deepcopy(by_screen)
     assert look(by_screen, 20, reading=ACTIVE, reports_end=30)["activity"] == "active"
     by_message["inbox"] = [{"id": "m-1", "at": at(15).iso, "state": "confirmed", "delivered_at": at(15).iso}]
+    assert look(by_message, 20, reports_end=30)["activity"] == "waiting_input", "a message is no answer"
+    by_message["inbox"][0]["answer"] = True
     assert look(by_message, 20, reports_end=30)["activity"] == "ready"
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 
 import forging
 import living
@@ -17,7 +19,7 @@ from records import MERGE, RED, intend, pull
 from talking import told
 from terminals import logged
 
-from lib import conditions, effects, lives, loop, paths, rounds, sessions
+from lib import conditions, effects, launch, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -636,3 +638,82 @@ def test_what_an_agent_said_last_can_be_read_when_its_terminal_is_gone(world):
     until(lambda: world.look() or world.record("shop-1")["runtime_state"] == "exited")
     until(lambda: not tmux.look(world.home))
     assert "so long" in world.ok("ao-logs", "shop-1").out
+
+
+def test_one_that_was_killed_and_begins_anew_is_told_again_what_is_open(world):
+    """F40: what was said to a conversation that is gone."""
+    path = world.spawn("--task", "x", "--no-prompt")["workspace_path"]
+    forging.commit(path, "a.txt", "two\n")
+    world.ok("ao-pr", "open", "--title", "One", cwd=path)
+    world.ok("ao-review", "1", "--request-changes", "-m", "name the ZEBRA", "--as", "riley")
+    world.look(2)
+    rounds.act(world.home)
+    assert [one["from"] for one in world.record("shop-1")["inbox"]] == ["changes-requested"]
+    message = {**world.record("shop-1")["inbox"][0], "state": "confirmed"}
+    world.change("shop-1", inbox=[message])
+    world.look()
+    assert "changes-requested" in world.record("shop-1")["told"]
+    world.ok("ao-kill", "shop-1")
+    world.look()
+    assert world.record("shop-1")["conditions"] == {}
+    world.ok("ao-restore", "shop-1")
+    world.look(2)
+    rounds.act(world.home)
+    sent = [one["state"] for one in world.record("shop-1")["inbox"] if "ZEBRA" in one["text"]]
+    assert sent == ["confirmed", "queued"]
+
+
+def test_following_what_an_ended_agent_printed_ends_too(world):
+    living.configure(world, ["sh", "-c", "echo so long; exit 3"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or not tmux.look(world.home))
+    assert "so long" in world.ok("ao-logs", "shop-1", "-f").out
+
+
+def test_following_shows_what_an_agent_printed_last(world):
+    go = os.path.join(world.folder, "go")
+    living.configure(world, ["sh", "-c", f"echo hello; until [ -e {go} ]; do sleep 0.05; done; echo so long"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: "hello" in tmux.screen(world.home, "shop-1"))
+    threading.Timer(0.5, os.mknod, [go]).start()
+    printed = world.ok("ao-logs", "shop-1", "-f").out.split("\n")
+    assert [line for line in printed if line in ("hello", "so long")] == ["hello", "so long"]
+
+
+def test_following_one_that_is_ended_from_outside_ends_quietly(world, monkeypatch):
+    world.spawn("--task", "x", "--no-prompt")
+    sleep = time.sleep
+
+    def end(seconds):
+        if seconds < 1:  # of who waits for a program
+            return sleep(seconds)
+        tmux.stop(world.home, "shop-1")
+
+    monkeypatch.setattr("time.sleep", end)
+    monkeypatch.setattr(launch, "last_screen", lambda home, session: None)
+    assert world.call("ao-logs", "shop-1", "-f")[::2] == (0, "")
+
+
+def test_what_an_earlier_life_said_last_is_not_told_of_the_next(world):
+    living.configure(world, ["sh", "-c", "echo so long"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or not tmux.look(world.home))
+    world.look(2)
+    living.configure(world, ["sleep", "600"])
+    world.ok("ao-restore", "shop-1")
+    world.ok("ao-kill", "shop-1")
+    assert "so long" not in world.call("ao-logs", "shop-1").out
+
+
+def test_a_session_that_is_busy_keeps_no_other_from_its_comments(world, monkeypatch):
+    for id in ("shop-1", "shop-2"):
+        path = world.spawn("--task", id, "--no-prompt")["workspace_path"]
+        forging.commit(path, id, "two\n")
+        world.ok("ao-pr", "open", "--title", id, cwd=path)
+        world.ok("ao-review", id, "--request-changes", "-m", "Round up.", "--as", "riley")
+    world.look()
+    monkeypatch.setattr(lives, "PATIENCE", 0.1)
+    with effects.hold(world.home, world.record("shop-1")):
+        done = world.call("ao-review", "--check")
+    assert done.code == 1 and "something is being done about 'shop-1' just now" in done.err
+    assert "shop-2: changes-requested is forwarded" in done.err

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from forging import commit, git, look, make, project, pull, spawn
 from scripts import call as run
 
-from lib import store
+from lib import here, store
 
 SESSION = {"AO_SESSION_ID": "shop-1", "AO_PROJECT_ID": "shop"}
 
@@ -83,6 +84,29 @@ def test_an_agent_opens_a_pull_request_from_its_worktree(world, session):
     ran = run("ao-pr", "open", "--title", "Other", cwd=path, **SESSION)
     assert (ran.code, ran.out) == (0, "#1  open  T  feat/shop-1 -> main\n")
     assert ran.err == "a pull request for 'feat/shop-1' is open already\n"
+
+
+def test_an_agent_without_its_variables_does_not_approve_its_own_work_either(world, session, monkeypatch):
+    """Where no person types, what is run in a session's worktree is its agent's doing."""
+    pull(world, session)
+    monkeypatch.chdir(session["workspace_path"])
+    ran = run("ao-review", "1", "--approve")
+    assert ran.code == 1 and "never reviews its own pull request" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("stdin", "actor"), [(SimpleNamespace(isatty=lambda: True), ""), (SimpleNamespace(isatty=lambda: False), "shop-1")]
+)
+def test_who_types_in_a_worktree_is_a_person(world, session, monkeypatch, stdin, actor):
+    monkeypatch.chdir(session["workspace_path"])
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert here.actor() == actor
+
+
+def test_a_command_without_standard_input_is_nobody_s_typing(world, session, monkeypatch):
+    monkeypatch.chdir(session["workspace_path"])
+    monkeypatch.setattr("sys.stdin", None)
+    assert here.actor() == "shop-1"
 
 
 def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):

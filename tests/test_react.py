@@ -125,6 +125,19 @@ def test_a_reaction_configured_later_acts_on_what_has_long_been_open(home):
     assert act(home, 10) == ["shop-1 ci-failed send-to-agent"]
 
 
+def test_what_a_person_was_told_of_is_still_done_when_that_is_configured(home):
+    """F22"""
+    configure(home, reactions={"ci-failed": {"action": "notify"}})
+    record(home)
+    change(home, pr=red())
+    assert (act(home), act(home, 5)) == (["shop-1 ci-failed notify"], [])
+    configure(home)
+    assert (act(home, 10), act(home, 15)) == (["shop-1 ci-failed send-to-agent"], [])
+    confirm(home)
+    configure(home, reactions={"ci-failed": {"action": "notify"}})
+    assert act(home, 20) == [], "what its agent was told is no news for a person"
+
+
 def test_a_partial_override_keeps_the_other_defaults(home):
     """F27"""
     configure(home, reactions={"agent-stuck": {"priority": "info"}})

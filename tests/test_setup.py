@@ -253,3 +253,11 @@ def test_the_service_starts_what_make_install_has_linked(tmp_path, monkeypatch):
     assert os.path.dirname(program) in dict(word.split("=", 1) for word in service["Environment"].split())["PATH"]
     assert service["KillMode"] == "process"  # the terminals are its children, and must not end with it
     assert unit["Install"]["WantedBy"] == "default.target"
+
+
+def test_cron_runs_the_loops_of_two_homes(tmp_path):
+    table = tmp_path / "table"
+    table.write_text("")
+    for home in ("/a", "/b", "/a"):
+        assert cron(tmp_path, "cat table", AO_HOME=home).returncode == 0
+    assert [re.search(r"AO_HOME='(.+?)'", line)[1] for line in table.read_text().splitlines()] == ["/b", "/a"]

@@ -443,7 +443,7 @@ def test_a_file_can_be_the_issue(world):
     with open(path, "w") as file:
         file.write("# Bigger buttons\n\nMuch bigger.\n")
     record = world.spawn("--local-issue", path)
-    assert (record["issue_id"], record["branch"]) == ("my idea", "feat/my-idea-bigger-buttons")
+    assert (record["issue_id"], record["branch"]) == ("file-my idea", "feat/file-my-idea-bigger-buttons")
     assert "Much bigger." in record["inbox"][0]["text"]
     assert "has a session already" in world.call("ao-spawn", "--local-issue", path).err
 
