@@ -37,7 +37,7 @@ def task(
         project,
         session,
         task=session.get("task"),
-        issue=fence(f"issue {issue.id}: {issue.title}", f"{issue.title}\n\n{issue.body}") if issue else "",
+        issue=fence(f"issue {issue.id}: {issue.title}", _issue(issue)) if issue else "",
         rules=rules,
         open_pr=open_pr,
     )
@@ -97,6 +97,13 @@ def rules(project: Project) -> str:
     except OSError as error:
         raise AoError(f"cannot read '{file}': {error.strerror}; see: rules_file") from error
     return "\n".join(text.strip() for text in texts if text.strip())
+
+
+def _issue(issue: Issue) -> str:
+    """Title and body; labels (what kind it is, how urgent) and milestone where it has them."""
+    lines = [f"Labels: {', '.join(issue.labels)}" * bool(issue.labels), f"Milestone: {issue.milestone}"]
+    more = "\n".join(line for line in lines[: 1 + bool(issue.milestone)] if line)
+    return "\n\n".join(part for part in (issue.title, more, issue.body) if part)
 
 
 def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any) -> str:
