@@ -108,6 +108,7 @@ def _issue(issue: Issue) -> str:
 
 def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any) -> str:
     pr = session.get("pr") or {}
+    has_remote, opens_pr = setting(project, "scm") != "local", setting(project, "publish") == "agent"
     facts = {
         "project": project.id,
         "workspace": session.get("workspace_path"),
@@ -117,8 +118,9 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "issue_id": session.get("issue_id"),
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
-        "has_remote": setting(project, "scm") != "local",
-        "opens_pr": setting(project, "publish") == "agent",
+        "has_remote": has_remote,
+        "opens_pr": opens_pr,
+        "pushes": has_remote and opens_pr,
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 

@@ -553,3 +553,51 @@ def test_a_damaged_budget_file_is_set_aside(world, session):
     pull = world.pull(session)
     assert world.look(known(session, pull))["number"] == pull.number
     assert store.read(path)["graphql"]["remaining"] < 5000
+
+
+# --- publishing what an agent has committed --------------------------------------------------------------------------
+
+
+def committed(world, session, name="b.txt"):
+    head = forging.commit(session["workspace_path"], name, "new\n")
+    return {**session, "head_sha": head}
+
+
+def publish(world, session):
+    scm.publish(world.home, project(world), session, "mend the shed", "- it leaked", "2027-01-15T08:00:00Z")
+
+
+def test_what_is_published_is_one_pull_request_however_often_it_is_done(world, session):
+    """F23: who was killed in between has pushed, and maybe more."""
+    session = committed(world, session)
+    world.git(session, "push", "--quiet", "origin", session["branch"])
+    publish(world, session)
+    publish(world, session)
+    later = committed(world, session, "c.txt")
+    publish(world, later)
+    [pull] = world.remote.pulls()
+    assert (pull.title, pull.body, pull.base) == ("mend the shed", "- it leaked", "main")
+    assert world.look(later)["head_sha"] == pull.head_sha == later["head_sha"]
+
+
+def test_what_was_amended_is_published_over_what_it_was(world, session):
+    publish(world, committed(world, session))
+    world.git(session, "commit", "--quiet", "--amend", "-m", "better")
+    amended = {**session, "head_sha": world.git(session, "rev-parse", "HEAD")}
+    publish(world, amended)
+    assert [pull.head_sha for pull in world.remote.pulls()] == [amended["head_sha"]]
+
+
+def test_commits_that_others_have_pushed_are_not_published_over(world, session):
+    session = committed(world, session)
+    publish(world, session)
+    theirs = world.remote.commit(session["branch"], {"theirs.txt": "x\n"})
+    with pytest.raises(AoError, match="has commits at GitHub that are not here"):
+        publish(world, committed(world, session, "c.txt"))
+    world.git(session, "fetch", "--quiet", "origin")  # which brings them here, but not into the branch
+    with pytest.raises(AoError, match="has commits at GitHub that are not here"):
+        publish(world, committed(world, session, "d.txt"))
+    assert world.remote.refs[session["branch"]] == theirs
+    world.git(session, "pull", "--quiet", "--rebase", "origin", session["branch"])
+    publish(world, committed(world, session, "e.txt"))
+    assert git.contains(world.remote.path, world.remote.refs[session["branch"]], theirs)

@@ -56,5 +56,9 @@ def _is_own(project: Project, session: Session, raw: Mapping[str, Any]) -> bool:
     shared = git.merge_base(path, head, tip)
     if shared and shared != base and git.contains(path, shared, base):
         return True
-    made_here = git.run(path, "rev-list", "--walk-reflogs", ref).out.split()  # also what was amended since
-    return head != base and head in made_here and git.contains(path, head, base)
+    return head != base and was_made_here(path, head, ref) and git.contains(path, head, base)
+
+
+def was_made_here(folder: str, commit: str, ref: str) -> bool:
+    """Whether this branch was at the commit once; it may have been amended since."""
+    return commit in git.run(folder, "rev-list", "--walk-reflogs", ref).out.split()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -267,6 +268,29 @@ def opening(project: Project, session: Session) -> str:
     where, text = f"--repo {named} " if named else "", '--title "what it does" --body "why, and how it was verified"'
     branch, base = (shlex.quote(str(session.get(name))) for name in ("branch", "base_branch"))
     return f"git push -u origin {branch} && gh pr create {where}--head {branch} --base {base} {text}"
+
+
+def publish(home: str, project: Project, session: Session, title: str, body: str, now: str) -> None:
+    """Push what the session has committed, and open its pull request. May be done again after a crash."""
+    repo, branch = gh.repository(project), str(session["branch"])
+    _push(project, branch, str(session["head_sha"]))
+    query = urllib.parse.urlencode({"state": "open", "head": f"{repo.owner}:{branch}"})
+    if gh.ask(home, repo.host, f"{repo.path('pulls')}?{query}"):
+        return
+    names = {"head": branch, "base": session["base_branch"]}
+    gh.ask(home, repo.host, repo.path("pulls"), "POST", {"title": title, "body": body, **names})
+
+
+def _push(project: Project, branch: str, head: str) -> None:
+    """Make a commit the tip of a branch at GitHub. AoError when others have pushed to it what the commit lacks."""
+    path, ref = project.path, git.HEADS + branch
+    tip = git.out(path, "ls-remote", "--quiet", "origin", ref, limit="git-network").partition("\t")[0]
+    is_known = not tip or git.commit(path, tip) is not None
+    is_own = is_known and (not tip or git.contains(path, head, tip) or _github_find.was_made_here(path, tip, ref))
+    if not is_own:
+        raise AoError(f"'{branch}' has commits at GitHub that are not here; bring them in with: git pull --rebase")
+    lease = f"--force-with-lease={ref}:{tip}"
+    git.out(path, "push", "--quiet", lease, "origin", f"{head}:{ref}", limit="git-network")
 
 
 def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
