@@ -156,7 +156,7 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
     if screen.get("activity") in URGENT or not told or _has_come_to_rest(screen, told, clock):
         activity, since, source, text = screen.get("activity"), clock.iso, "screen", screen.get("question")
     else:
-        activity, since, text = told["state"], told["at"], told["text"]
+        activity, since, text = told["state"], told["at"], told.get("text")
     _set(record, "question", text if activity == "waiting_input" else None)
     _set(record, "trouble", text if activity == "blocked" else None)
     if activity == "idle":

@@ -139,6 +139,8 @@ def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clo
         cache.save(home, "ledgers", now)
     except Damaged:
         problems += _mend_ledgers(home, records, clock)
+    except AoError as error:  # the next look tries again
+        problems.append({"session_id": None, "project_id": records[0]["project_id"], "message": str(error)})
 
 
 def _mend_ledgers(home: str, records: Sequence[Session], clock: Clock) -> Problems:

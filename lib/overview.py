@@ -62,6 +62,7 @@ CONDITION = {
     **dict.fromkeys(("head?", "escalated_at?", "turn_since?", "quiet_since?", "delivered_head?", "waiting_for?"), str),
     "result?": {"at": str},
 }
+REPORT = {"state": str, "at": str, "text?": str}
 MESSAGE = {"id": str, "state": str, "from": str, "text": str, "delivered_at?": str, "sending_at?": str}
 SHAPE = {
     "id": str,
@@ -78,10 +79,20 @@ SHAPE = {
     "conditions": {"*": CONDITION},
     "doing?": {"effect": str, "at": str},
     "agent_config?": dict,
-    "hold?": dict,
+    "hold?": {"reason": str, **dict.fromkeys(("until?", "limit?", "interrupted_at?"), str)},
+    "cost?": {
+        **dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"), int),
+        "cost_usd?": (int, float),
+        "unpriced": [str],
+        "last_id?": str,
+        "days": {"*": {"*": {"*": int}}},
+    },
+    "budget_raised?": (int, float),
+    "published?": {"head_sha": str, "at": str, "error?": str},
     "merge_failure?": {"error": str},
-    "report?": {"state": str, "at": str},
-    "screen?": dict,
+    "report?": REPORT,
+    "story?": REPORT,
+    "screen?": {"activity?": str, "since": str},
 }
 
 

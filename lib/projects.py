@@ -24,6 +24,7 @@ SHAPE: store.Shape = {
     "next_number?": int,
     "path?": str,
     "problems?": {"*": str},
+    "budget_raised?": {"*": (int, float)},
     "conditions?": {
         "*": {
             "since": str,
@@ -100,7 +101,7 @@ def raise_budget(home: str, project: Project, limit: str, usd: float, clock: Clo
         raised = facts.setdefault("budget_raised", {})
         raised[period] = raised.get(period, 0.0) + usd
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
 
 
 def _budget(home: str, project: Project, today: str) -> Budget:
@@ -109,7 +110,7 @@ def _budget(home: str, project: Project, today: str) -> Budget:
         return Budget(limits)
     try:
         spent = costs.spent(home, today[:7]).get(project.id) or {}
-        raised = (store.read(paths.project(home, project.id)) or {}).get("budget_raised") or {}
+        raised = (store.read(paths.project(home, project.id), SHAPE) or {}).get("budget_raised") or {}
     except Unreadable as error:  # what cannot be counted is no reason to go on spending, nor to stop all work
         raise Unknown(f"what '{project.id}' has spent is not known: {error}") from error
     return Budget(limits, spent, raised, today)

@@ -26,7 +26,7 @@ import scripts
 import terminals
 from conftest import until
 
-from lib import events, paths, proc, store
+from lib import costs, events, paths, proc, store
 from lib.errors import AoError
 from lib.runtime import tmux
 
@@ -146,9 +146,20 @@ TEXTS = {
 VALUES = (7, "x", "../x", [3], {"a": 3}, None, -(10**400))
 READING = [["ao-status", "--all", "--json"], ["ao-status", "shop-1", "--why"], ["ao-events"], ["ao-doctor"]]
 READING += [["ao-pr", "1"], ["ao-issue", "list"], ["ao-logs", "shop-1"], ["ao-react", "--dry-run"]]
+READING += [
+    ["ao-cost", "--by", "day"],
+    ["ao-status", "--cost", "--all"],
+    ["ao-config", "show"],
+    ["ao-status", "--json"],
+]
 WRITING = [["ao-tick"], ["ao-react"], ["ao-send", "shop-1", "x"], ["ao-review", "1", "--comment", "-m", "x"]]
 WRITING += [["ao-merge", "shop-1"], ["ao-issue", "close", "1"], ["ao-spawn", "--task", "x", "--dry-run"]]
-WRITING += [["ao-restore", "shop-1"], ["ao-stop", "--resume"], ["ao-watch", "--for", "0s", "--interval", "0.1"]]
+WRITING += [
+    ["ao-restore", "shop-1"],
+    ["ao-cost", "shop-1", "--raise", "1"],
+    ["ao-stop", "--resume"],
+    ["ao-watch", "--for", "0s", "--interval", "0.1"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +187,8 @@ def busy(made, monkeypatch):
 
 
 def story(home: str, folder: str) -> living.World:
-    found = living.make(home, folder, ci=[{"name": "test", "run": "true"}])
+    budget = {"session_usd": 5, "month_usd": 50}
+    found = living.make(home, folder, ci=[{"name": "test", "run": "true"}], budget=budget)
     found.issue(1, "One")
     found.ok("ao-issue", "close", "1")
     living.pull(found, found.spawn())
@@ -185,6 +197,9 @@ def story(home: str, folder: str) -> living.World:
     found.ok("ao-review", "1", "--comment", "-m", "Why?", "--file", "b.txt", "--line", "1")
     found.look()
     found.ok("ao-react")
+    found.change("shop-1", cost=costs.taken(None, {"2026-01-31": {"claude-sonnet-4-5": {"input_tokens": 1000}}}))
+    found.look()
+    found.ok("ao-cost", "shop-1", "--raise", "1")
     found.ok("ao-kill", "shop-1")
     return found
 
@@ -201,6 +216,7 @@ def files(world: living.World) -> dict[str, str]:
         "events": events.files(world.home)[-1],
         "launch": paths.launch(world.home, "shop", "shop-1"),
         "report": paths.report(world.home, "shop", "shop-1"),
+        "ledger": paths.ledger(world.home, "2026-01"),
     }
 
 
@@ -241,10 +257,12 @@ def attack(world: living.World, calls: list[list[str]], what: object) -> str:
 
 def some(turn: int) -> list[list[str]]:
     """A look or an act, and a call that reads or one that writes, others each time."""
-    return [[["ao-tick"], ["ao-react"]][turn % 2], (READING, WRITING)[turn // 2 % 2][turn // 4 % 7]]
+    return [[["ao-tick"], ["ao-react"]][turn % 2], (READING, WRITING)[turn // 2 % 2][turn // 4 % 11]]
 
 
-@pytest.mark.parametrize("kind", ["record", "project", "pull request", "issues", "loop", "events", "launch", "report"])
+@pytest.mark.parametrize(
+    "kind", ["record", "project", "pull request", "issues", "loop", "events", "launch", "report", "ledger"]
+)
 def test_a_file_that_holds_something_else_is_said_and_kept(busy, kind):
     """F45: never taken for empty."""
     path, state = files(busy)[kind], {path: get(path) for path in files(busy).values() if os.path.exists(path)}
@@ -267,7 +285,7 @@ def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [found for key in keys for found in [(*here, key), *places(value[key], (*here, key))]]
 
 
-@pytest.mark.parametrize("kind", ["record", "project", "pull request", "issues", "loop"])
+@pytest.mark.parametrize("kind", ["record", "project", "pull request", "issues", "loop", "ledger"])
 def test_a_value_of_a_wrong_type_is_said_and_breaks_nothing(busy, kind):
     path = files(busy)[kind]
     content, others = get(path), {one: get(one) for one in files(busy).values() if os.path.exists(one)}
@@ -342,6 +360,7 @@ def test_words_that_yaml_takes_for_something_else_stay_words(home, tmp_path):
 CHANGING = [["ao-spawn", "--task", "more"], ["ao-kill", "shop-1"], ["ao-prune", "shop-1"], ["ao-claim", "shop-1", "1"]]
 READERS = ("ao-status", "ao-events", "ao-pr", "ao-logs")  # which answer although nothing can be written
 HARMLESS = [["ao-issue", "list"], ["ao-react", "--dry-run"], ["ao-spawn", "--task", "x", "--dry-run"]]
+HARMLESS += [["ao-cost", "--by", "day"], ["ao-config", "show"]]
 CHANGING += [["ao-issue", "new", "Two"], ["ao-ci", "1", "--again"], ["ao-stop"], ["ao-prune", "shop-1", "--archive"]]
 
 

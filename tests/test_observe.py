@@ -340,7 +340,8 @@ def test_a_question_in_the_middle_of_a_turn_stays_until_it_was_answered(home):
     agent(home, "shop-1")
     look(home)
     report(home, f"{clock(1).now:.3f}\treport\twaiting_input\twhich port?\n")
-    sessions.update(home, find(home), lambda fresh: fresh.update(screen={"activity": "active"}), clock(1))
+    told = {"activity": "active", "since": clock(1).iso}
+    sessions.update(home, find(home), lambda fresh: fresh.update(screen=told), clock(1))
     for screen, activity in (("active", "waiting_input"), ("ready", "waiting_input"), ("active", "active")):
         shows(home, screen)
         assert find(home)["activity"] == activity
