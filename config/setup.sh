@@ -13,11 +13,14 @@ find_python() {
 }
 
 lacking() {
-    command -v git >/dev/null || echo git
+    command -v git >/dev/null || echo git ca-certificates
     command -v tmux >/dev/null || echo tmux
     python=$(find_python)
     [ -n "$python" ] || echo python3
     [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    [ "$1" = config/requirements-dev.txt ] || return 0
+    command -v gh >/dev/null || echo gh
+    command -v npm >/dev/null || echo npm ca-certificates  # for GitHub's schema
 }
 
 install() {
@@ -28,10 +31,11 @@ install() {
         exit 1
     fi
     echo "setup: installing $* with apt-get" >&2
-    { $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y "$@"; } >/dev/null
+    as_root="$as_root env DEBIAN_FRONTEND=noninteractive"
+    { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends "$@"; } >/dev/null
 }
 
-missing=$(lacking | tr '\n' ' ')
+missing=$(lacking "$1" | tr '\n' ' ')
 # shellcheck disable=SC2086  # several words
 [ -z "$missing" ] || install $missing
 python=$(find_python)

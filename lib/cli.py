@@ -6,9 +6,11 @@ are used: ao-status and ao-hook start without either.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
+from lib import render
 from lib.errors import AoError, UsageError
 
 TYPE_CHECKING = False  # see render: typing is slow to import
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 LEVELS = ("debug", "info", "warning")  # of AO_LOG
 LONGEST_WORD, MOST_WORDS = 40, 12  # of a program's command line that is logged
 TERMINATED = 143
+# What the machine refuses although nothing is wrong with the program: no space, no permission, a file for a folder.
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.EAGAIN),
+)
 _notices = {"to": "stdout"}
 _interrupt = {"says": ""}
 
@@ -38,19 +45,27 @@ def run(main: Callable[[list[str]], int]) -> int:
 
         proc.heard = _log_program
     try:
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a letter of a title
         code = main(sys.argv[1:])
         sys.stdout.flush()
         return code
     except AoError as error:
-        say(f"{name}: {one_line(str(error))}")
+        say(f"{name}: {error}")
         return error.code
     except KeyboardInterrupt:
         if _interrupt["says"]:  # below the ^C that the terminal shows
-            say("\n" * sys.stderr.isatty() + f"{name}: {_interrupt['says']}")
+            sys.stderr.write("\n" * sys.stderr.isatty())
+            say(f"{name}: {_interrupt['says']}")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        say(f"{name}: cannot use '{error.filename or 'the output'}': {error.strerror}; see: ao-doctor")
+        _drop_output()
+        return 1
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
@@ -60,6 +75,7 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     that never comes here (the quick ones) simply dies of it.
     """
     import argparse
+    import re
 
     class Parser(argparse.ArgumentParser):
         """One that names an option that does not exist, also where an argument is missing besides."""
@@ -68,12 +84,16 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
             self.words = [word.partition("=")[0] for word in args or ()]
+            for word in args[: args.index("--")] if "--" in args else args:
+                if re.fullmatch("(--[a-z-]+=|-[a-z])--", word):  # argparse would take `--project=--` for an empty list
+                    self.error(f"argument {word[:-2].rstrip('=')}: expected one argument")
             return super().parse_known_args(args, namespace)
 
         def error(self, message: str) -> NoReturn:
             bogus = [word for word in self.words if word[:1] == "-" < word and word not in self._option_string_actions]
             is_hidden = bogus and "arguments are required" in message
-            super().error(f"unrecognized arguments: {bogus[0]}" if is_hidden else message)
+            problem = f"unrecognized arguments: {bogus[0]}" if is_hidden else message
+            raise UsageError(f"{problem}; see: {self.prog} --help")
 
     _end_on_sigterm()
     first, _, rest = (doc or "").strip().partition("\n")
@@ -201,15 +221,17 @@ def attach(home: str, session: Mapping[str, Any]) -> NoReturn:
 
 
 def answer(value: Any) -> None:
-    """Print `value` as JSON on stdout, in one write."""
+    """Print `value` as JSON on stdout, in one write: UTF-8, whatever the terminal speaks."""
     import json
 
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))  # of a lone surrogate: as JSON spells it
 
 
 def say(text: str) -> None:
-    """Chat for a person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """Chat for a person, on stderr: one line, in which nothing is left that a terminal would obey."""
+    sys.stderr.write(one_line(text) + "\n")
 
 
 def log(level: str, text: str) -> None:
@@ -218,7 +240,7 @@ def log(level: str, text: str) -> None:
     Without AO_LOG warnings only.
     """
     if _is_logged(level):
-        say(f"{os.path.basename(sys.argv[0])}: {level}: {one_line(text)}")
+        say(f"{os.path.basename(sys.argv[0])}: {level}: {text}")
 
 
 def notices(to: str) -> None:
@@ -240,7 +262,21 @@ def on_interrupt(text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(render.plain(text).split())
+
+
+def number(text: str) -> int | None:
+    """The number that `12` or `#12` names, None for anything else."""
+    digits = text.removeprefix("#")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _drop_output() -> None:
+    """Let nothing be written any more, where writing fails: the interpreter would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _is_logged(level: str) -> bool:

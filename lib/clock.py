@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lib.errors import AoError
 
 LONGEST_LOOK_GAP = 90.0  # seconds; cron looks once a minute, so a longer silence means that nobody looked
+LATEST = 1e11  # seconds since the epoch that a clock can show
 STEP = 1.0  # seconds that the wall clock may be adjusted by without a word
 GAPS_KEPT = 50
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -128,13 +129,14 @@ def look(loop: dict[str, Any], at: Look | None = None) -> Clock:
 def _last_look(loop: Mapping[str, Any]) -> Look | None:
     try:
         found = loop["look"]
-        return Look(float(found["wall"]), float(found["monotonic"]), str(found["boot_id"]))
-    except (TypeError, ValueError, KeyError):
+        look = Look(float(found["wall"]), float(found["monotonic"]), str(found["boot_id"]))
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None
+    return look if 0.0 <= look.wall < LATEST and abs(look.monotonic) < LATEST else None
 
 
 def _gaps(loop: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
     try:
         return tuple((float(begin), float(end)) for begin, end in loop.get("gaps") or ())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()

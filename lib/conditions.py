@@ -372,7 +372,7 @@ def _closes(rule: Rule, now: Now) -> bool:
     closes = _would_close(rule, now)
     set_since(condition, "quiet_since", closes, now.clock)
     calm = 0.0 if _is_over(rule, now.session) or status.has_ended(now.session) else rule.calm
-    in_flight = condition["intent"] and not condition["result"]
+    in_flight = condition.get("intent") and not condition.get("result")
     return closes and not in_flight and now.clock.elapsed(condition["quiet_since"]) >= calm
 
 

@@ -28,7 +28,7 @@ ONLY_FOR = {"auto-merge": "approved-and-green", "restore": "agent-exited"}  # ac
 READ_BY = {  # fields of a reaction that only these read
     "threshold": ("agent-idle", "agent-stuck"),
     "merge_method": ("approved-and-green",),
-    "include_summary": ("all-complete", "cannot-look", "config-error"),
+    "include_summary": ("all-complete", "cannot-look"),
 }
 OPEN_ENDED = ("retries", "escalate_after")  # null is a value of these: no end, never
 UNADDRESSED = (

@@ -23,6 +23,7 @@ Counts = dict[str, int]  # by TOKENS
 Days = dict[str, dict[str, Any]]  # day -> model -> Counts
 Row = dict[str, Any]
 
+SHAPE: store.Shape = {"sessions?": {"*": {"days": {"*": {"*": {"*": int}}}}}}  # of a ledger
 PRICES = os.path.join(ROOT, "config", "prices.yaml")
 TOKENS = (
     "input_tokens",
@@ -115,12 +116,12 @@ def save(home: str, sessions: Iterable[Mapping[str, Any]]) -> None:
             entry = months.setdefault(day[:7], {}).setdefault(session["id"], {"days": {}, **_names(session)})
             entry["days"][day] = models
     for month, entries in months.items():
-        store.update(paths.ledger(home, month), functools.partial(_assign, entries=entries))
+        store.update(paths.ledger(home, month), functools.partial(_assign, entries=entries), SHAPE)
 
 
 def mend(home: str, sessions: Iterable[Mapping[str, Any]], now: str) -> list[str]:
     """Set aside the ledgers that cannot be read, save what sessions have spent, and say what was wrong."""
-    told = [store.set_aside(paths.ledger(home, month), now) for month in months(home)]
+    told = [store.set_aside(paths.ledger(home, month), now, shape=SHAPE) for month in months(home)]
     save(home, sessions)
     return [message for message in told if message]
 
@@ -137,7 +138,7 @@ def months(home: str) -> list[str]:
 def rows(home: str, wanted: Iterable[str]) -> Iterator[Row]:
     """What was spent in these months: {session, project, agent, model, day, counts by TOKENS, cost_usd}."""
     for month in wanted:
-        ledger = store.read(paths.ledger(home, month)) or {}
+        ledger = store.read(paths.ledger(home, month), SHAPE) or {}
         for id, entry in (ledger.get("sessions") or {}).items():
             names = {"session": id, "project": entry.get("project_id"), "agent": entry.get("agent")}
             yield from ({**names, **row} for row in _each(entry["days"]))

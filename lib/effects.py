@@ -30,6 +30,7 @@ EFFECTS = {
     "notify.send": "tell a person through one notifier",
     "merge.merge": "merge a pull request at the forge",
     "ci.start": "start the checks of a pull request in a process of their own",
+    "issue.assign": "assign the issue to whoever uses ao",
     "ci.run": "run the checks of a pull request in a scratch checkout",
     "issue.close": "close the issue whose work is merged",
     "kill.pane": "end the agent's terminal",

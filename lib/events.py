@@ -21,6 +21,7 @@ Event = dict[str, Any]
 
 # What JSON leaves as it is and YAML does not allow or takes for the end of a line.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+NEEDED: dict[str, Any] = {"id": int, "at": str, "type": str, "session_id": (str, type(None))}  # of each event
 TAIL = 4096  # bytes read to find the last line, and more when it is longer
 LONGEST_TEXT = 8192
 
@@ -33,8 +34,9 @@ def append(home: str, clock: Clock, events: list[Event]) -> None:
     with store.lock(folder):
         newest = [os.path.basename(path) for path in files(home)[-1:]]
         path = os.path.join(folder, max([clock.iso[:10] + ".yaml", *newest]))  # ids grow from file to file
-        first = last_id(home) + 1
         try:
+            first = last_id(home) + 1
+            lines = [line({"id": first + place, "at": clock.iso, **event}) for place, event in enumerate(events)]
             os.makedirs(folder, mode=0o700, exist_ok=True)
             with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -62,7 +64,7 @@ def parse(text: str) -> Event | None:
         event = json.loads(text[2:]) if text.startswith("- ") else None
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("id"), int) else None
+    return event if isinstance(event, dict) and all(isinstance(event.get(key), NEEDED[key]) for key in NEEDED) else None
 
 
 def last_id(home: str) -> int:
@@ -87,6 +89,8 @@ def files(home: str) -> list[str]:
         found = sorted(name for name in os.listdir(folder) if re.fullmatch(r"\d{4}-\d\d-\d\d\.yaml", name))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise AoError(f"cannot read '{folder}': {error.strerror}") from error
     return [os.path.join(folder, name) for name in found]
 
 
@@ -120,7 +124,7 @@ def _read(home: str, since: str, after: int, session: str) -> Iterator[Event]:
         with open(path, encoding="utf-8", errors="replace") as file:
             for text in file:
                 event = parse(text)
-                if event is None or event["id"] <= after or event.get("at", "") < since:
+                if event is None or event["id"] <= after or event["at"] < since:
                     continue
                 if not session or event.get("session_id") == session:
                     yield event

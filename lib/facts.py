@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lib import conditions, costs, deliver, sessions, status
 from lib.agent import Reading, Story
 from lib.clock import Clock, iso, parse
+from lib.scm import UNASKED
 
 Session = dict[str, Any]
 
@@ -40,7 +41,7 @@ class Seen(NamedTuple):
     reading: Reading | None = None  # None: the screen was not read, because nothing was printed
     story: Story | None = None  # None: its own records could not be read
     head: tuple[str, str] | None = None
-    pull: Any = False  # a pull request, None for a definite none, False for unknown
+    pull: Any = False  # a pull request, None for a definite none, False for unknown, or UNASKED
     has: Mapping[str, bool | None] = {}  # message ids that the agent was seen to have
     error: str | None = None
 
@@ -59,7 +60,8 @@ def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Cloc
     _fold_hold(record, seen.story, rule, clock)
     _fold_head(record, seen)
     fold_pull(record, seen.pull, clock)
-    _fold_done(record)
+    if seen.pull is not UNASKED:
+        _fold_done(record)
     _fold_messages(record, seen, clock)
     _set(record, "config_error", seen.error)
     conditions.set_since(record, "over_since", status.is_merged(record) or record.get("outcome") == "done", clock)
@@ -154,7 +156,7 @@ def _fold_activity(record: Session, seen: Seen, clock: Clock) -> None:
     if screen.get("activity") in URGENT or not told or _has_come_to_rest(screen, told, clock):
         activity, since, source, text = screen.get("activity"), clock.iso, "screen", screen.get("question")
     else:
-        activity, since, text = told["state"], told["at"], told["text"]
+        activity, since, text = told["state"], told["at"], told.get("text")
     _set(record, "question", text if activity == "waiting_input" else None)
     _set(record, "trouble", text if activity == "blocked" else None)
     if activity == "idle":
@@ -221,7 +223,7 @@ def _fold_head(record: Session, seen: Seen) -> None:
 def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
     """Take over a pull request as a forge showed it: a mapping, None for a definite none, False for unknown."""
     old = record.get("pr") or {}
-    if status.is_merged(record) or (pull is False and not status.is_live(record)):
+    if pull is UNASKED or status.is_merged(record) or (pull is False and not status.is_live(record)):
         return  # of an ended session it is no news that it was not asked about
     conditions.set_since(record, "pr_unknown_since", pull is False, clock)
     if pull is False:
@@ -235,7 +237,7 @@ def fold_pull(record: Session, pull: Any, clock: Clock) -> None:
         old = {}
     new = {**pull, **_kept_facts(old, pull, clock)}
     differs = any(old.get(key) != value for key, value in new.items())
-    ours = {"observed_at": clock.iso if differs else old["observed_at"], "unknown_since": None}
+    ours = {"observed_at": clock.iso if differs else old.get("observed_at"), "unknown_since": None}
     record["pr"] = {**new, **ours, "blockers": old.get("blockers")}
     record.update(claimed_pr_number=pull["number"], claimed_pr_url=pull["url"])
 

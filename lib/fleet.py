@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lib import due, notify, paths, projects, sessions
 from lib.clock import Clock
 from lib.config import Config, Project
-from lib.errors import Busy
+from lib.errors import AoError, Busy
 from lib.react import Done, Place, intend, is_shared, next_step, place_of, priority, result
 
 Session = dict[str, Any]
@@ -34,13 +34,16 @@ def tell(home: str, clock: Clock, only: str | None = None) -> Done:
     done = _intend_for_lost(home, settings, records, clock)
     letters: list[Letter] = []
     for place, members in _projects(home, settings, records, only, clock):
-        for key, condition in projects.due(home, place.project, clock).items():
-            told = projects.news(place.project, key, condition, members, clock)
-            projects.intend(home, place.project, key, told, clock)
-            done.append(_note(place.project.id, key))
-        for key, told in projects.under_way(home, place.project):
-            finish = functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
-            letters.append(Letter(place.file, told, finish))
+        try:
+            for key, condition in projects.due(home, place.project, clock).items():
+                told = projects.news(place.project, key, condition, members, clock)
+                projects.intend(home, place.project, key, told, clock)
+                done.append(_note(place.project.id, key))
+            for key, told in projects.under_way(home, place.project):
+                finish = functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
+                letters.append(Letter(place.file, told, finish))
+        except AoError as error:  # its file cannot be read or written; the others are told of theirs
+            done.append({**_note(place.project.id, None), "action": None, "error": str(error)})
     letters += _of_sessions(home, settings, only, clock)
     different = {letter.told["id"]: (letter.file, letter.told) for letter in letters}
     answers = notify.send(home, list(different.values()), clock) if letters else {}
@@ -112,5 +115,5 @@ def _to_tell(home: str, settings: projects.Settings, session: Session, clock: Cl
     return Place(home, project, builtin, clock)
 
 
-def _note(project_id: str, key: str) -> dict[str, Any]:
+def _note(project_id: str, key: str | None) -> dict[str, Any]:
     return {"session_id": None, "project_id": project_id, "reaction_key": key, "action": "notify"}

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lib import cli, config, paths, projects, sessions, store
+from lib import cli, config, overview, paths, projects, sessions
 from lib.config import Project
 from lib.errors import AoError, UsageError
 from lib.sessions import Session
@@ -28,7 +28,7 @@ def session() -> Session | None:
         project, id = (*below.split(os.sep), "")[:2]
     if not paths.is_name(project) or not paths.is_name(id):
         return None
-    return store.read(paths.session(home, project, id))
+    return overview.record(paths.session(home, project, id))
 
 
 def project(args: argparse.Namespace) -> Project:
@@ -44,10 +44,10 @@ def subject(text: str, args: argparse.Namespace) -> tuple[Project, dict[str, Any
 
     For a number, a stand-in for a session that has claimed that pull request.
     """
-    number = text.removeprefix("#")
-    if number.isdecimal():
+    number = cli.number(text)
+    if number is not None:
         found = project(args)
-        return found, {"id": "", "project_id": found.id, "claimed_pr_number": int(number)}
+        return found, {"id": "", "project_id": found.id, "claimed_pr_number": number}
     record = sessions.find(paths.home(make=False), text)
     return projects.Settings().project(record), record
 
@@ -61,15 +61,15 @@ def embedded(found: Project) -> Project:
 
 
 def pull(text: str | None, args: argparse.Namespace) -> tuple[Project, dict[str, Any]]:
-    """`subject` for a command of the embedded forge; without `text` the session in whose worktree it is run."""
+    """`subject` for a command about pull requests; without `text` the session in whose worktree it is run."""
     text = text or (session() or {}).get("id")
     if not text:
         raise UsageError("say which pull request: a session or a number")
-    found, record = subject(text, args)
-    return embedded(found), record
+    return subject(text, args)
 
 
 def actor() -> str:
     """The session whose agent acts, "" for a person. What nobody types in a session's worktree is its agent's doing."""
     named = os.environ.get("AO_SESSION_ID", "")
-    return named or ("" if sys.stdin.isatty() else str((session() or {}).get("id") or ""))
+    is_typed = sys.stdin is not None and sys.stdin.isatty()
+    return named or ("" if is_typed else str((session() or {}).get("id") or ""))

@@ -16,6 +16,7 @@ from lib.errors import AoError
 LONGEST_INTERVAL = 60.0  # seconds between two looks
 Kind = Callable[[Any], str]  # what is wrong with a value, "" when nothing is
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_REPOSITORY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*/)?[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!-)(?!.*\.\.)[^\s~^:?*\[\\\x00-\x1f\x7f]+")
 
 
@@ -76,6 +77,7 @@ def _pattern(value: Any) -> str:
     if _line(value):
         return _line(value)
     try:
+        re.compile(value)  # which finds more that is wrong than parsing does
         parsed = re._parser.parse(value)  # type: ignore[attr-defined]
     except re.error as error:
         return f"not a regular expression: {shown(value)}: {error}"
@@ -111,6 +113,11 @@ def _branch(value: Any) -> str:
     return "" if fits else f"not a branch name: {shown(value)}"
 
 
+def _repository(value: Any) -> str:
+    fits = isinstance(value, str) and _REPOSITORY.fullmatch(value)
+    return "" if fits else f"not a repository: {shown(value)} (write owner/name or host/owner/name)"
+
+
 def _inside(value: Any) -> str:
     bad = [path for path in value if os.path.isabs(path) or ".." in path.split("/")] if not _texts(value) else []
     return _texts(value) or (bad and f"must be inside the repository: {shown(bad[0])}") or ""
@@ -141,6 +148,8 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "warning": _notifiers,
     "info": _notifiers,
     "path": _line,
+    "repo": _repository,
+    "tracker_repo": _repository,
     "default_branch": _branch,
     "branch_namespace": lambda value: value and _branch(value),
     "prefix": _prefix,

@@ -16,14 +16,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lib import ROOT, faults, git, launcher, paths, plugins, render, store
+from lib import ROOT, faults, gh, git, launcher, paths, plugins, render, store
 from lib.agent import Launch
 from lib.clock import iso
 from lib.config import Project
 from lib.errors import AoError
 
 LONGEST_TEXT = 100_000  # bytes that a command line or a paste can hold; a longer text goes to a file
-_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", faults.VARIABLE)) | git.LOCAL_VARIABLES
+_NOT_INHERITED = frozenset(("TMUX", "TMUX_PANE", faults.VARIABLE)) | git.LOCAL_VARIABLES | gh.TOKENS  # no token
 
 
 def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Launch) -> None:
@@ -36,8 +36,9 @@ def prepare(home: str, project: Project, session: Mapping[str, Any], launch: Lau
     path = _path(home, session)
     if os.path.exists(path) and not _read(path):
         store.keep_aside(path, iso(time.time()))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(launcher.exit_file(path))  # of an earlier life; gone for good once the new file is there
+    for leftover in (launcher.exit_file(path), launcher.screen_file(path)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(leftover)  # of an earlier life; gone for good once the new file is there
     store.replace(path, json.dumps(store.clean(content)).encode())
 
 

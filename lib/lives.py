@@ -103,7 +103,7 @@ def restore(home: str, project: Project, session: Session, clock: Clock, workspa
     """
     runs = session["runtime_handle"] in plugins.load("runtime", session["runtime"]).look(home)
     is_there = workspace is None or os.path.realpath(workspace) == session["workspace_path"]
-    if runs and is_there and not session["doing"]:
+    if runs and is_there and not session.get("doing"):
         return session
     with _doing(home, session, "restore", clock, _check_restorable) as record:
         return _start_again(home, project, record, workspace, clock)
@@ -385,7 +385,7 @@ def _workspace_for(home: str, project: Project, record: Session, given: str | No
 def _what_it_knew(home: str, project: Project, record: Session) -> str:
     """For an agent that cannot resume: its task again, with what it was told and has perhaps not acted upon."""
     issue = _issue(home, project, record) if record["issue_id"] else None
-    parts = [prompts.task(project, record, issue, prompts.rules(project), spawn.OPEN_PR)]
+    parts = [prompts.task(project, record, issue, prompts.rules(project), spawn.open_pr(project, record))]
     if status.has_open_pr(record):
         parts.append(prompts.claimed(project, record, record["pr"]))
     parts.append("You have worked on this before; look at git log and git status first.")

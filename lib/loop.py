@@ -12,13 +12,15 @@ from lib import paths, store
 from lib.clock import Clock
 from lib.errors import Unreadable
 
+SHAPE: store.Shape = {"look?": {"wall?": (int, float)}, "paused_at?": str}
+
 
 def read(home: str) -> dict[str, Any]:
     """What loop.yaml holds, or held before it was damaged; {} when there is none, and the next look builds it again."""
     try:
-        return store.read(paths.loop(home)) or {}
+        return store.read(paths.loop(home), SHAPE) or {}
     except Unreadable:
-        return store.earlier(paths.loop(home)) or {}
+        return store.earlier(paths.loop(home), SHAPE) or {}
 
 
 def clock(home: str) -> Clock:
@@ -46,7 +48,7 @@ def pause(home: str, clock: Clock, paused: bool) -> None:
 def _update(home: str, change: Any) -> None:
     path = paths.loop(home)
     try:
-        store.update(path, change)
+        store.update(path, change, SHAPE)
     except Unreadable:
-        store.set_aside(path, clocks.read({}).iso)
-        store.update(path, change)
+        store.set_aside(path, clocks.read({}).iso, shape=SHAPE)
+        store.update(path, change, SHAPE)

@@ -67,7 +67,7 @@ def look_again(home: str, project: Project, session: Session, clock: Clock) -> S
 
 
 def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
-    found = plugins.load("scm", config.setting(project, "scm")).look(home, project, [session], clock)
+    found = plugins.load("scm", config.setting(project, "scm")).look(home, project, [session], clock, fresh=True)
     pull = found.get(session["id"], False)
     if pull is False or isinstance(pull, AoError):
         raise Unknown(f"cannot look at the pull request of '{session['id']}' now" + (f": {pull}" if pull else ""))

@@ -50,7 +50,7 @@ REPORT = re.compile(r"(\d{10}\.\d{3})\t(received|report|done)\t([^\t]*)\t([^\t]*
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 
 
-def run(home: str, clock: Clock, only: str | None = None) -> Problems:
+def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
     watched = [session for session in fleet.records if status.needs_looking(session)]
@@ -58,7 +58,7 @@ def run(home: str, clock: Clock, only: str | None = None) -> Problems:
     settings, looks, tales = projects.Settings(), _Looks(home), _Tales(home, clock)
     rules = _Rules(home, clock, problems)
     panes = _look_at_runtimes(home, watched, problems)
-    pulls = _look_at_forges(home, watched, settings, clock, problems)
+    pulls = _look_at_forges(home, watched, settings, clock, problems, fresh)
     for session in watched:
         try:
             project, error = _project_of(session, settings)
@@ -139,6 +139,8 @@ def _count(home: str, records: Sequence[Session], problems: Problems, clock: Clo
         cache.save(home, "ledgers", now)
     except Damaged:
         problems += _mend_ledgers(home, records, clock)
+    except AoError as error:  # the next look tries again
+        problems.append({"session_id": None, "project_id": records[0]["project_id"], "message": str(error)})
 
 
 def _mend_ledgers(home: str, records: Sequence[Session], clock: Clock) -> Problems:
@@ -162,7 +164,7 @@ def _look_at_runtimes(home: str, watched: Sequence[Session], problems: Problems)
 
 
 def _look_at_forges(
-    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock, problems: Problems
+    home: str, watched: Sequence[Session], settings: projects.Settings, clock: Clock, problems: Problems, fresh: bool
 ) -> dict[str, Any]:
     """The pull requests of all sessions, one look per project, the projects side by side."""
     groups: dict[tuple[str, str], list[Session]] = {}
@@ -172,7 +174,7 @@ def _look_at_forges(
 
     def look(group: list[Session]) -> Any:
         project = settings.project(group[0])
-        return plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock)
+        return plugins.load("scm", config.setting(project, "scm")).look(home, project, group, clock, fresh)
 
     found: dict[str, Any] = {}
     answers = threads.each({key: functools.partial(look, group) for key, group in groups.items()}, FORGES_WITHIN)

@@ -35,9 +35,65 @@ COLOURS = {
     **dict.fromkeys(("merged", "done", "killed", "errored", "terminated", "cleanup", "idle"), "grey"),
 }
 
-NEEDED = {"id": str, "project_id": str, "status": str, "rev": int}
-OPTIONAL = {"conditions": dict, "told": dict, "inbox": list}
-MAPPINGS = ("pr", "doing", "hold", "merge_failure", "report", "screen", "agent_config")  # or null
+# What a record must hold to be one; see store.Shape.
+TEXTS = (
+    *("role", "activity", "activity_since", "activity_source", "task", "issue_id", "issue_url", "issue_title"),
+    *("branch", "base_branch", "base_sha", "head_sha"),
+    *("runtime_state", "claimed_pr_url", "pr_unknown_since", "runtime_unknown_since", "spawned_by", "config_path"),
+    *("config_error", "react_error", "outcome", "error", "question", "ended_at", "over_since", "turn_since"),
+    *("created_at", "updated_at"),
+)
+CHECKS = [{"name": str, "status": str}]
+PULL = {
+    "number": int,
+    "state": str,
+    "ci_checks?": CHECKS,
+    **dict.fromkeys(("ci_status?", "head_sha?", "red_since?", "head_seen_at?", "observed_at?"), str),
+    **{key: [str] for key in ("blockers?", "approved_by?", "expected_checks?")},
+    **dict.fromkeys(("threads?", "bot_threads?"), list),
+}
+INTENT = {"id": str, "action": str, "fingerprint": str, "at": str, "items?": list, "head_sha?": str, "told?": dict}
+CONDITION = {
+    "since": str,
+    "attempts": int,
+    "failures?": int,
+    "turn_spent?": (int, float),
+    "intent?": INTENT,
+    **dict.fromkeys(("head?", "escalated_at?", "turn_since?", "quiet_since?", "delivered_head?", "waiting_for?"), str),
+    "result?": {"at": str},
+}
+REPORT = {"state": str, "at": str, "text?": str}
+MESSAGE = {"id": str, "state": str, "from": str, "text": str, "delivered_at?": str, "sending_at?": str}
+SHAPE = {
+    "id": str,
+    "project_id": str,
+    "status": str,
+    "rev": int,
+    "runtime_handle": str,
+    **dict.fromkeys(("agent", "workspace", "workspace_path", "runtime"), (str, type(None))),
+    "told": {"*": list},
+    "inbox": [MESSAGE],
+    **{name + "?": str for name in TEXTS},
+    **dict.fromkeys(("exit_code?", "claimed_pr_number?", "missed_looks?", "reports_read?"), int),
+    "pr?": PULL,
+    "conditions": {"*": CONDITION},
+    "doing?": {"effect": str, "at": str},
+    "agent_config?": dict,
+    "hold?": {"reason": str, **dict.fromkeys(("until?", "limit?", "interrupted_at?"), str)},
+    "cost?": {
+        **dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"), int),
+        "cost_usd?": (int, float),
+        "unpriced": [str],
+        "last_id?": str,
+        "days": {"*": {"*": {"*": int}}},
+    },
+    "budget_raised?": (int, float),
+    "published?": {"head_sha": str, "at": str, "error?": str},
+    "merge_failure?": {"error": str},
+    "report?": REPORT,
+    "story?": REPORT,
+    "screen?": {"activity?": str, "since": str},
+}
 
 
 def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
@@ -53,12 +109,12 @@ def entries(home: str) -> tuple[list[Entry], dict[str, str]]:
             found[path] = known[path]
         elif signature:
             try:
-                record = _record(path)
+                one = record(path)
             except Unreadable as error:
                 damaged[path] = str(error)
                 continue
-            if record:
-                found[path] = entry(record, signature)
+            if one:
+                found[path] = entry(one, signature)
     if found != known:
         cache.save(home, CACHE, {"code": code, "entries": found})
     return list(found.values()), damaged
@@ -88,7 +144,7 @@ def files(home: str, root: str = "sessions") -> Iterator[str]:
 def folders(root: str) -> list[str]:
     """The folders of the projects in sessions/ or archive/."""
     try:
-        return sorted(one.path for one in os.scandir(root) if one.is_dir())
+        return sorted(one.path for one in os.scandir(root) if one.is_dir() and paths.is_name(one.name))
     except FileNotFoundError:
         return []
 
@@ -135,26 +191,18 @@ def is_shown(record: Mapping[str, Any]) -> bool:
     return status.is_live(record) or (record["status"] in UNSETTLED and not record.get("pruned_at"))
 
 
-def _record(path: str) -> Record | None:
+def record(path: str) -> Record | None:
+    """The session record in a file, None when there is none; Unreadable, and not Damaged, where a person's edit is to
+    stay in place."""
     from lib import store
 
-    record = store.read(path)
-    problem = _problem(path, record) if record is not None else ""
+    found = store.read(path)
+    problem = store.misfit(found, SHAPE) if found is not None else ""
+    if found and not problem and not path.endswith(f"/{found['project_id']}/{found['id']}.yaml"):
+        problem = f"it says that it is '{found['id']}' of project '{found['project_id']}'"
     if problem:
         raise Unreadable(f"cannot read '{path}': {problem}")
-    return record
-
-
-def _problem(path: str, record: Mapping[str, Any]) -> str:
-    """Why a mapping is not a session record, "" when it is."""
-    wrong = [field for field, kind in NEEDED.items() if not isinstance(record.get(field), kind)]
-    wrong += [field for field, kind in OPTIONAL.items() if not isinstance(record.get(field, kind()), kind)]
-    wrong += [field for field in MAPPINGS if not isinstance(record.get(field) or {}, dict)]
-    if wrong:
-        return f"its '{wrong[0]}' is {type(record.get(wrong[0])).__name__}"
-    if not all(isinstance(one, dict) for one in (*record.get("conditions", {}).values(), *record.get("inbox", []))):
-        return "an entry of its 'conditions' or 'inbox' is not a mapping"
-    return "" if f"{record['id']}.yaml" == os.path.basename(path) else f"its id is '{record['id']}'"
+    return found
 
 
 def _by_number(file: str) -> tuple[str, int]:

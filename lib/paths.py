@@ -46,7 +46,7 @@ def written(home: str, project: str = "*") -> list[str]:
     """Glob patterns of the folders whose files are replaced by others, and where temporary ones may be left."""
     import glob  # takes long, and ao-status starts with this module
 
-    patterns = ("", "projects", "cache", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
+    patterns = ("", "projects", "cache", "hosts", "sessions/*", "launch/*", "forge/*", "forge/*/prs")
     return [os.path.join(glob.escape(home), pattern.replace("*", project)) for pattern in patterns]
 
 
@@ -126,6 +126,10 @@ def ledger(home: str, month: str) -> str:
     if not is_month(month):
         raise AoError(f"not a month: {month[:20]!r} (write 2026-01)")
     return os.path.join(home, "cost-ledger", month + ".yaml")
+
+
+def host(home: str, host: str) -> str:
+    return os.path.join(home, "hosts", name(host, "host") + ".yaml")
 
 
 def loop(home: str) -> str:

@@ -24,6 +24,7 @@ LIMITS = {  # seconds
     "git-write": 120,  # adding a worktree of a large repository
     "git-network": 60,  # fetch and push
     "tmux": 5,
+    "gh": 20,  # one request to GitHub
     "tool": 10,  # asking a program for its version
     "install": 600,  # a system package, for ao-doctor --fix
     "post-create": 600,  # a project's set-up commands; `post_create` may install packages
@@ -84,7 +85,7 @@ def run(
             stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if cwd is not None and not os.path.isdir(cwd):
             raise AoError(f"cannot run '{argv[0]}' in '{cwd}': no such folder") from error
         raise Missing(f"cannot run '{argv[0]}': not found on PATH; see: ao-doctor") from error

@@ -20,8 +20,21 @@ from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
 
 Record = dict[str, Any]
+SHAPE: store.Shape = {
+    "next_number?": int,
+    "path?": str,
+    "problems?": {"*": str},
+    "budget_raised?": {"*": (int, float)},
+    "conditions?": {
+        "*": {
+            "since": str,
+            "item": str,
+            "intent?": {"id": str, "item": str, "told": {"id": str}},
+            "result?": {"at": str},
+        }
+    },
+}
 CANNOT_LOOK_FOR = 900.0  # seconds
-EDITED_WITHIN = 10.0  # seconds in which a person's editor may still be writing an ao.yaml
 # Told of whatever is configured: a file that cannot be read could not say so.
 _URGENT = {"priority": "urgent", "message": None, "include_summary": False}
 ALWAYS: dict[str, dict[str, Any]] = {"config-error": _URGENT, "file-damaged": _URGENT}
@@ -66,7 +79,7 @@ class Settings:
 
 def check_owner(home: str, project: Project, facts: Mapping[str, Any] | None = None) -> None:
     """AoError when this id means another repository here: their sessions and pull requests would be mixed up."""
-    known = store.read(paths.project(home, project.id)) if facts is None else facts
+    known = store.read(paths.project(home, project.id), SHAPE) if facts is None else facts
     owner = (known or {}).get("path")
     if owner and owner != project.path and os.path.isdir(owner):
         why = f"in '{home}' it is the repository '{owner}'"
@@ -88,7 +101,7 @@ def raise_budget(home: str, project: Project, limit: str, usd: float, clock: Clo
         raised = facts.setdefault("budget_raised", {})
         raised[period] = raised.get(period, 0.0) + usd
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
 
 
 def _budget(home: str, project: Project, today: str) -> Budget:
@@ -97,7 +110,7 @@ def _budget(home: str, project: Project, today: str) -> Budget:
         return Budget(limits)
     try:
         spent = costs.spent(home, today[:7]).get(project.id) or {}
-        raised = (store.read(paths.project(home, project.id)) or {}).get("budget_raised") or {}
+        raised = (store.read(paths.project(home, project.id), SHAPE) or {}).get("budget_raised") or {}
     except Unreadable as error:  # what cannot be counted is no reason to go on spending, nor to stop all work
         raise Unknown(f"what '{project.id}' has spent is not known: {error}") from error
     return Budget(limits, spent, raised, today)
@@ -134,16 +147,16 @@ def _evaluate(
 ) -> None:
     path = paths.project(home, project)
     try:
-        facts = store.read(path) or {}
+        facts = store.read(path, SHAPE) or {}
     except Unreadable:
-        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso)})
-        facts = store.read(path) or {}
+        mine.append({"session_id": None, "message": store.set_aside(path, clock.iso, shape=SHAPE)})
+        facts = store.read(path, SHAPE) or {}
     damaged = _damaged(home, project)
     fold = functools.partial(_fold, members=members, problems=mine, damaged=damaged, budget=budget, clock=clock)
     trial = copy.deepcopy(facts)
     fold(trial)
     if trial != facts:
-        store.update(path, functools.partial(_take_in, home, project, fold, clock))
+        store.update(path, functools.partial(_take_in, home, project, fold, clock), SHAPE)
 
 
 def _take_in(home: str, project: str, fold: Callable[[Record], None], clock: Clock, facts: Record) -> None:
@@ -208,7 +221,7 @@ def _is_blind(session: Mapping[str, Any], clock: Clock) -> bool:
 
 def _open_or_close(facts: Record, key: str, item: str, clock: Clock) -> None:
     """Keep a condition open for `item`, "" when nothing is the matter; a greater item is due again."""
-    conditions = facts.setdefault("conditions", {})
+    conditions = facts["conditions"] = facts.get("conditions") or {}
     condition = conditions.get(key)
     if item and condition is None:
         conditions[key] = {"since": clock.iso, "item": item, "intent": None, "result": None, "waiting_for": None}
@@ -273,7 +286,7 @@ def intend(home: str, project: Project, key: str, told: dict[str, Any], clock: C
             condition.update(intent=intent, result=None)
             events.append(home, clock, found)
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
 
 
 def result(home: str, project: Project, key: str, id: str, error: str, clock: Clock) -> None:
@@ -282,7 +295,7 @@ def result(home: str, project: Project, key: str, id: str, error: str, clock: Cl
         if condition and (condition.get("intent") or {}).get("id") == id:
             condition["result"] = {"ok": not error, "error": error or None, "at": clock.iso}
 
-    store.update(paths.project(home, project.id), change)
+    store.update(paths.project(home, project.id), change, SHAPE)
 
 
 def _message(key: str, item: str, members: list[dict[str, Any]], reaction: Mapping[str, Any]) -> str:
@@ -312,7 +325,7 @@ def _title(session: Mapping[str, Any]) -> str:
 
 
 def _conditions(home: str, project: Project) -> Record:
-    return (store.read(paths.project(home, project.id)) or {}).get("conditions") or {}
+    return (store.read(paths.project(home, project.id), SHAPE) or {}).get("conditions") or {}
 
 
 def _is_told(condition: Mapping[str, Any]) -> bool:
@@ -322,7 +335,7 @@ def _is_told(condition: Mapping[str, Any]) -> bool:
 
 
 def _may_try(key: str, condition: Mapping[str, Any], clock: Clock) -> bool:
-    if key == "config-error" and clock.elapsed(condition["since"]) < EDITED_WITHIN:
+    if key == "config-error" and clock.elapsed(condition["since"]) < store.UNFINISHED:
         return False
     failed = condition.get("result") or {}
     return not failed or failed["ok"] or clock.elapsed(failed["at"]) >= RETRY_AFTER

@@ -37,7 +37,7 @@ def task(
         project,
         session,
         task=session.get("task"),
-        issue=fence(f"issue {issue.id}: {issue.title}", f"{issue.title}\n\n{issue.body}") if issue else "",
+        issue=fence(f"issue {issue.id}: {issue.title}", _issue(issue)) if issue else "",
         rules=rules,
         open_pr=open_pr,
     )
@@ -99,8 +99,16 @@ def rules(project: Project) -> str:
     return "\n".join(text.strip() for text in texts if text.strip())
 
 
+def _issue(issue: Issue) -> str:
+    """Title and body; labels (what kind it is, how urgent) and milestone where it has them."""
+    lines = [f"Labels: {', '.join(issue.labels)}" * bool(issue.labels), f"Milestone: {issue.milestone}"]
+    more = "\n".join(line for line in lines[: 1 + bool(issue.milestone)] if line)
+    return "\n\n".join(part for part in (issue.title, more, issue.body) if part)
+
+
 def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any) -> str:
     pr = session.get("pr") or {}
+    has_remote, opens_pr = setting(project, "scm") != "local", setting(project, "publish") == "agent"
     facts = {
         "project": project.id,
         "workspace": session.get("workspace_path"),
@@ -110,8 +118,9 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "issue_id": session.get("issue_id"),
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
-        "has_remote": setting(project, "scm") != "local",
-        "opens_pr": setting(project, "publish") == "agent",
+        "has_remote": has_remote,
+        "opens_pr": opens_pr,
+        "pushes": has_remote and opens_pr,
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 

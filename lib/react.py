@@ -7,6 +7,7 @@ People are told afterwards, by lib/fleet.py: here only the intent to tell them i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -209,8 +210,8 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
     if session.get("doing"):
         lives.settle(place.home, place.project, session, place.clock)
         return
-    if status.is_merged(session) and session.get("issue_id") and session.get("issue_closed") is None:
-        _close_issue(place, session)
+    with contextlib.suppress(Unknown):  # the tracker cannot be asked now: that is still to be done, and stops nothing
+        _tend_issue(place, session)
     if _must_end(place, session):
         prune_too = _must_prune(place, session)
         done.append(_note(session, "cleanup"))
@@ -239,23 +240,30 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
         _restore(place, sessions.find(place.home, session["id"]), key, done)
 
 
-def _close_issue(place: Place, session: Session) -> None:
-    """Close the issue whose pull request is merged; one that is not the tracker's (--local-issue) is left alone."""
-    why = None
-    try:
+def _tend_issue(place: Place, session: Session) -> None:
+    """Assign the issue where that was asked for, and close the one whose pull request is merged."""
+    if session.get("assign_issue"):
+        with effects.effect("issue.assign"):
+            why = _ask_tracker(place, session, "assign")
+        done = {"type": "issue_assigned", "issue_id": session["issue_id"], "why_not": why}
+        sessions.update(place.home, session, lambda fresh: fresh.update(assign_issue=False) or [done], place.clock)
+    if status.is_merged(session) and session.get("issue_id") and session.get("issue_closed") is None:
         with effects.effect("issue.close"):
-            tracker = plugins.load("tracker", config.setting(place.project, "tracker"))
-            tracker.close(place.home, place.project, session["issue_id"])
+            why = _ask_tracker(place, session, "close")
+        done = {"type": "issue_closed", "issue_id": session["issue_id"], "why_not": why}
+        sessions.update(place.home, session, lambda fresh: fresh.update(issue_closed=not why) or [done], place.clock)
+
+
+def _ask_tracker(place: Place, session: Session, verb: str) -> str | None:
+    """Let the tracker do something to the session's issue; why it refuses, as of one that is not its own."""
+    try:
+        tracker = plugins.load("tracker", config.setting(place.project, "tracker"))
+        getattr(tracker, verb)(place.home, place.project, session["issue_id"])
     except Unknown:
         raise
     except AoError as error:
-        why = str(error)
-
-    def change(fresh: Session) -> list[dict[str, Any]]:
-        fresh["issue_closed"] = not why
-        return [{"type": "issue_closed", "issue_id": session["issue_id"], "why_not": why}]
-
-    sessions.update(place.home, session, change, place.clock)
+        return str(error)
+    return None
 
 
 def _speak(place: Place, session: Session, panes: Panes) -> None:

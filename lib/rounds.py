@@ -17,13 +17,16 @@ from lib.errors import Busy
 Found = list[dict[str, Any]]
 
 
-def look(home: str, only: str | None = None) -> Found:
-    """Look once; returns what could not be looked at: [{session_id, project_id, message}]."""
+def look(home: str, only: str | None = None, fresh: bool = False) -> Found:
+    """Look once; returns what could not be looked at: [{session_id, project_id, message}].
+
+    A `fresh` look asks the forges about everything, also about what they would be asked later.
+    """
 
     def work(clock: Clock) -> Found:
         for folder in paths.written(home):
             store.sweep(folder)
-        return observe.run(home, clock, only)
+        return observe.run(home, clock, only, fresh)
 
     return _alone(home, "tick", loop.look, work)
 

@@ -52,6 +52,7 @@ def blank(id: str, project: str, clock: Clock) -> Session:
         "issue_id": None,
         "issue_url": None,
         "issue_title": None,
+        "assign_issue": False,
         "branch": None,
         "base_branch": None,
         "base_sha": None,
@@ -102,7 +103,7 @@ def update(home: str, session: Session, change: Callable[[Session], Any], clock:
     """
     path = paths.session(home, session["project_id"], session["id"])
     with store.lock(path):
-        before = store.read(path)
+        before = overview.record(path)
         if before is None:
             raise Vanished(f"session '{session['id']}' is no more")
         after = copy.deepcopy(before)
@@ -175,7 +176,7 @@ def find(home: str, text: str) -> Session:
     if not text:
         raise UsageError("say which session: its id, or the beginning of one; see: ao-status --all")
     for path in _files(home, text) if paths.is_name(text) else ():
-        record = store.read(path)
+        record = overview.record(path)
         if record is not None:
             return record
     matches = [record for record in everything(home).records if str(record["id"]).startswith(text)]

@@ -46,7 +46,6 @@ KINDS = {  # the first part of a branch's name, and the words of a label or titl
     "chore": {"chore"},
     "perf": {"perf"},
 }
-OPEN_PR = 'ao-pr open --title "what it does" --body "why, and how it was verified"'
 SLUG = 40  # characters
 
 
@@ -63,6 +62,7 @@ class Request(NamedTuple):
     template: str = "task"
     has_prompt: bool = True
     force: bool = False
+    assign: bool = False  # the issue to whoever uses ao
     spawned_by: str | None = None
 
 
@@ -138,7 +138,13 @@ def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping
         why = "its branch is in another repository" if pull["from_fork"] else f"it is {pull['state']}"
         raise AoError(f"cannot take over pull request '{number}': {why}")
     _check_unclaimed(_live(home, project), number, id)
+    scm.fetch(home, project, pull)
     return pull
+
+
+def open_pr(project: Project, record: Mapping[str, Any]) -> str:
+    """What an agent runs to open its pull request."""
+    return str(plugins.load("scm", setting(project, "scm")).opening(project, record))
 
 
 def fork_point(project: Project, pull: Mapping[str, Any]) -> str:
@@ -196,6 +202,7 @@ def _draft(home: str, request: Request, clock: Clock) -> Session:
         issue_id=issue.id if issue else None,
         issue_url=issue.url if issue else None,
         issue_title=issue.title if issue else None,
+        assign_issue=bool(issue and request.assign),
         branch=pull["branch"] if pull else None,
         base_branch=base_branch,
         base_sha=base_sha,
@@ -228,7 +235,7 @@ def _reserve(home: str, request: Request, record: Session, held: contextlib.Exit
                 if sessions.create(home, record, clock):
                     break
             held.close()
-        store.write(path, {**(store.read(path) or {}), "path": project.path, "next_number": number + 1})
+        store.write(path, {**(store.read(path, projects.SHAPE) or {}), "path": project.path, "next_number": number + 1})
 
 
 def _undo(home: str, request: Request, record: Session, tell: Callable[[str], None]) -> None:
@@ -270,7 +277,7 @@ def _check_free(home: str, request: Request, clock: Clock) -> set[str]:
 
 
 def _next_number(home: str, project: Project) -> int:
-    return int((store.read(paths.project(home, project.id)) or {}).get("next_number") or 1)
+    return int((store.read(paths.project(home, project.id), projects.SHAPE) or {}).get("next_number") or 1)
 
 
 def _name(home: str, request: Request, record: Session, number: int, taken: set[str]) -> bool:
@@ -320,7 +327,8 @@ def _prompt(request: Request, record: Session) -> str | None:
         prompts.rules(request.project),
     ]
     rules = "\n".join(part for part in parts if part)
-    return prompts.task(request.project, record, request.issue, rules, OPEN_PR, request.template)
+    opening = open_pr(request.project, record)
+    return prompts.task(request.project, record, request.issue, rules, opening, request.template)
 
 
 def _branches(project: Project) -> set[str]:
@@ -333,8 +341,8 @@ def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
     """`<type>/<issue>-<slug>`, made unique: an existing branch is never taken over."""
     issue, namespace = request.issue, setting(request.project, "branch_namespace")
     title = issue.title if issue else str(request.task or "task")
-    words = [*(issue.labels if issue else ()), *re.findall(r"[a-z]+", title.lower())]
-    kind = next((kind for word in words for kind, known in KINDS.items() if word.lower() in known), "feat")
+    words = re.findall(r"[a-z]+", " ".join([*(issue.labels if issue else ()), title]).lower())
+    kind = next((kind for word in words for kind, known in KINDS.items() if word in known), "feat")
     parts = [_slug(issue.id.lstrip("0") or "0") if issue else "", _slug(title)]
     name = "-".join(part for part in parts if part) or record["id"]
     wanted = "/".join(part for part in (namespace, kind, name) if part)

@@ -14,6 +14,7 @@ import copy
 import fcntl
 import functools
 import glob
+import math
 import os
 import re
 import tempfile
@@ -28,8 +29,13 @@ from lib.errors import AoError, Busy, Damaged, Unreadable
 if TYPE_CHECKING:
     import yaml
 
+# What a mapping must hold: `{field: type, tuple of types, shape of a mapping, or [shape of each entry]}`. A field whose
+# name ends with `?` may be null or absent, `*` is for every value, and what is not named may be anything.
+Shape = dict[str, Any]
+
 TEMPORARY = ".tmp-"  # how the names of files begin that are about to be renamed
 END = "\n...\n"  # YAML's own end of document, on a line of its own: a text may end with three dots too
+DEEPEST = 50  # levels of lists and mappings within each other; ours have six
 ASIDE = ".damaged-"  # before the time in the name of a damaged file that was set aside
 BEFORE = ".before"  # of the name of the file that keeps what another held before it was last written
 UNFINISHED = 10.0  # seconds in which a person's editor may still be writing a file
@@ -46,8 +52,8 @@ _PLAIN = (  # the only plain scalars that are not strings: no dates, octals, sex
 )
 
 
-def read(path: str) -> dict[str, Any] | None:
-    """The mapping in a file, None when there is no file. Raises Unreadable when it is not a whole mapping."""
+def read(path: str, shape: Shape | None = None) -> dict[str, Any] | None:
+    """The mapping in a file, None when there is no file. Raises Unreadable for all but a whole mapping of `shape`."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -57,7 +63,11 @@ def read(path: str) -> dict[str, Any] | None:
         raise Unreadable(f"cannot read '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Damaged(f"cannot read '{path}': {error}") from error
-    return loads(text, path)
+    value = loads(text, path)
+    problem = misfit(value, shape) if shape else ""
+    if problem:
+        raise Damaged(f"cannot read '{path}': {problem}")
+    return value
 
 
 def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
@@ -72,7 +82,28 @@ def loads(text: str, path: str = "text", whole: bool = True) -> dict[str, Any]:
         raise Damaged(f"cannot read '{path}': {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise Damaged(f"cannot read '{path}': it holds {type(value).__name__}, not a mapping")
+    if not _is_plain(value):
+        raise Damaged(f"cannot read '{path}': it holds an anchor, a tag, or more than {DEEPEST} levels")
     return value
+
+
+def misfit(value: Any, shape: Any, name: str = "") -> str:
+    """What in `value` is not as `shape` says, "" when nothing is."""
+    if value is ...:
+        return f"its '{name}' is missing"
+    is_leaf = isinstance(shape, type | tuple)
+    if not isinstance(value, shape if is_leaf else type(shape)):
+        return f"its '{name}' is {type(value).__name__}"
+    if is_leaf:
+        return ""
+    if isinstance(shape, list):
+        parts = [(place, item, shape[0]) for place, item in enumerate(value)]
+    elif "*" in shape:
+        parts = [(key, item, shape["*"]) for key, item in value.items()]
+    else:
+        found = [(key.rstrip("?"), key) for key in shape]
+        parts = [(n, value.get(n, ...), shape[key]) for n, key in found if n == key or value.get(n) is not None]
+    return next(filter(None, (misfit(item, inner, f"{name}.{key}".lstrip(".")) for key, item, inner in parts)), "")
 
 
 def dumps(value: dict[str, Any]) -> str:
@@ -157,14 +188,16 @@ def _temporary(folder: str) -> tuple[int, str]:
         os.close(handle)
 
 
-def update(path: str, change: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+def update(
+    path: str, change: Callable[[dict[str, Any]], None], shape: Shape | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read, change and write a mapping under its lock, and return it as it was and as it is.
 
     `change` edits the mapping in place; a file that is not there is an empty one. Nothing is written when nothing
     differs. A file that cannot be read raises Unreadable and stays as it is.
     """
     with lock(path):
-        before = read(path) or {}
+        before = read(path, shape) or {}
         after = copy.deepcopy(before)
         change(after)
         if after != before:
@@ -228,6 +261,7 @@ def set_aside(
     rested: float = 0.0,
     mend: Callable[[dict[str, Any]], None] | None = None,
     only_for_another: bool = False,
+    shape: Shape | None = None,
 ) -> str:
     """Move a damaged file out of the way, never over another; returns what is wrong with it, "" when nothing is.
 
@@ -236,10 +270,10 @@ def set_aside(
     """
     with lock(path):
         try:
-            read(path)
+            read(path, shape)
             return ""
         except Damaged as error:
-            known = earlier(path)
+            known = earlier(path, shape)
             if 0 <= time.time() - os.stat(path).st_mtime < rested or (only_for_another and known is None):
                 return str(error)
             said = f"{error}; it is set aside as '{keep_aside(path, now)}'"
@@ -263,10 +297,10 @@ def keep_aside(path: str, now: str) -> str:
     return target
 
 
-def earlier(path: str) -> dict[str, Any] | None:
+def earlier(path: str, shape: Shape | None = None) -> dict[str, Any] | None:
     """What a file held before it was last written, None when that is not known."""
     try:
-        return read(path + BEFORE)
+        return read(path + BEFORE, shape)
     except Unreadable:
         return None
 
@@ -327,6 +361,24 @@ def dumper() -> type[yaml.CSafeDumper]:
             return True
 
     return Dumper
+
+
+def _is_plain(value: dict[str, Any]) -> bool:
+    """Whether it is what `dumps` writes: a tree, not too deep to be copied, of texts, numbers, true, false and null."""
+    layer: list[Any] = [value]
+    seen = {id(value)}
+    for _ in range(DEEPEST):
+        inner = [item for one in layer for item in (one.values() if isinstance(one, dict) else one)]
+        layer = [item for item in inner if isinstance(item, dict | list)]
+        ids = set(map(id, layer))
+        if len(ids) < len(layer) or ids & seen or not all(map(_is_scalar, inner)):
+            return False
+        seen |= ids
+    return not layer
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | None | dict | list) or (isinstance(value, float) and abs(value) < math.inf)
 
 
 def _unlink(path: str) -> None:

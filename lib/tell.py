@@ -13,7 +13,7 @@ from lib.conditions import COMMENTS
 from lib.config import Project
 from lib.due import Step
 from lib.errors import AoError, Unknown
-from lib.spawn import OPEN_PR
+from lib.spawn import open_pr
 
 Session = dict[str, Any]
 Reaction = Mapping[str, Any]
@@ -55,7 +55,7 @@ def compose(home: str, project: Project, session: Session, key: str, step: Step,
     if key == "merge-conflicts":
         return prompts.merge_conflicts(project, session, message)
     if key == "agent-idle":
-        return prompts.agent_idle(project, session, message, OPEN_PR)
+        return prompts.agent_idle(project, session, message, open_pr(project, session))
     return str(message)  # the configuration demands one for the others
 
 

@@ -62,7 +62,8 @@ def _facts(session: Session, clock: Clock) -> list[str]:
     pull = session.get("pr")
     if pull:
         found.append(
-            f"pull request {pull['number']}: {pull['state']}, CI {pull['ci_status']}, review {pull['review_decision']}"
+            f"pull request {pull['number']}: {pull['state']}, "
+            f"CI {pull.get('ci_status') or 'unknown'}, review {pull.get('review_decision') or 'unknown'}"
         )
         found += [f"not ready: {blocker}" for blocker in pull.get("blockers") or () if pull["state"] == "open"]
     if (session.get("published") or {}).get("error"):

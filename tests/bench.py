@@ -17,7 +17,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 BIN = os.path.join(ROOT, "bin")
 MEGABYTE = 1024.0 if sys.platform == "linux" else 1024.0 * 1024.0  # of ru_maxrss, which other systems count in bytes
-SEED_START, SEED_SIZE = "8 ms, 10 MB", "12 MB"  # of ao-rs: its start and memory, its binary
+SEED_START, SEED_SIZE, SEED_LINES = "8 ms, 10 MB", "12 MB", "46,101"  # of ao-rs: start and memory, binary, code
+MOST_LINES = "7,000"  # of bin and lib
 
 
 class Run:
@@ -66,6 +67,16 @@ class Bench:
         measured = f"{median(seconds):.1f} s, at most {max(seconds):.1f} s of {times}"
         self.add("CI red → message in the agent's terminal, 5 s loop", measured, "10 s")
 
+    def forge(self, folder: str) -> None:
+        """Count what an hour with 300 open pull requests in three repositories asks of GitHub."""
+        import json
+        import subprocess
+
+        script = os.path.join(ROOT, "tests", "hour.py")
+        done = subprocess.run([sys.executable, script, folder], env=ENVIRONMENT, capture_output=True, check=True)
+        for row in json.loads(done.stdout):
+            self.rows.append(tuple(row))
+
     def tick(self, folder: str, count: int, bound: str) -> None:
         """Measure a look at a fleet in which nothing has changed."""
         home, calls = os.path.join(folder, "home"), os.path.join(folder, "calls")
@@ -101,14 +112,29 @@ def fleet(folder: str, count: int) -> str:
     return folder
 
 
-def size(*folders: str) -> float:
-    """Megabytes of the files in folders, without what Python compiles and links that lead elsewhere."""
-    found = 0
+def files(*folders: str) -> "list[str]":
+    """The files in folders, without what Python compiles."""
+    found = []
     for folder in folders:
         for here, inner, names in os.walk(os.path.join(ROOT, folder)):
             inner[:] = [name for name in inner if name != "__pycache__"]
-            found += sum(os.lstat(os.path.join(here, name)).st_size for name in names)
-    return found / 1e6
+            found += [os.path.join(here, name) for name in names]
+    return found
+
+
+def size(*folders: str) -> float:
+    """Megabytes of the files in folders, without what links lead to."""
+    return sum(os.lstat(path).st_size for path in files(*folders)) / 1e6
+
+
+def lines(*folders: str) -> int:
+    """Lines of the Python files in folders; those of bin have no ending."""
+    found = 0
+    for path in files(*folders):
+        if os.path.splitext(path)[1] in ("", ".py"):
+            with open(path, "rb") as file:
+                found += sum(1 for _ in file)
+    return found
 
 
 def main() -> int:
@@ -124,11 +150,13 @@ def main() -> int:
         bench.start("ao-hook report ready", "1.5 ×", [script["ao-hook"], "report", "ready"], homes[10])
         for count in (10, 100, 1000):
             bench.tick(fleets[count], count, "1 s, 1 call, 0 written" if count == 1000 else "")
+        bench.forge(os.path.join(scratch, "forge"))
         bench.latency(3)
         for name, path in script.items():
             bench.start(f"{name} --help", "", [path, "--help"], scratch, times=5)
         code, packages = size("bin", "lib", "templates", "config"), size(".venv")
         bench.add("size; of .venv, with what tests need", f"{code:.1f} MB; {packages:.0f} MB", seed=SEED_SIZE)
+        bench.add("lines of bin and lib", f"{lines('bin', 'lib'):,}", MOST_LINES, seed=SEED_LINES)
         show(bench.rows)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,8 +8,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
@@ -26,6 +28,9 @@ def _leave_the_person_alone() -> None:
 
 
 _leave_the_person_alone()
+# The same examples in every run, few enough for all tests together to stay quick, on however slow a machine.
+settings.register_profile("ours", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("ours")
 
 
 @pytest.fixture
@@ -39,6 +44,18 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.undo()  # a test may have broken PATH or the limits
     tmux.kill_server(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A GitHub that real gh and git talk to, and nobody else; nonsense that it was asked fails the test."""
+    import github
+
+    with github.serving() as hub:
+        for name, value in hub.environment().items():
+            monkeypatch.setenv(name, value)
+        yield hub
+        assert not hub.problems
 
 
 def until(condition: Callable[[], object], what: str = "", seconds: float = 60.0) -> object:

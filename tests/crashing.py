@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import forging
 from conftest import ROOT
@@ -47,19 +47,26 @@ def on_message(text, say, run):
     elif "A reviewer commented" in text:
         words = content + re.search(r"write '(.+)'", text)[1] + "\\n"
     elif "conflicts with its base" in text:
-        run(["git", "rebase", "-X", "theirs", "main"])
+        run(["sh", "-c", REBASE])
     if words and words != content:
         with open(name, "w") as file:
             file.write(words)
         run(["git", "add", "--all"])
         run(["git", "commit", "-q", "-m", "work"])
-    if "open a pull request" in text:
-        run(["ao-pr", "open", "--title", "Work", "--body", "Because."])
+    if PUSH:
+        run(["sh", "-c", PUSH])
+    opening = re.search("open a pull request: (.+)", text)
+    if opening:
+        run(["sh", "-c", opening[1]])
 '''
 
 
 class Chaos:
     """The world: a repository, its project `shop`, and the processes that are run in it."""
+
+    words: tuple[str, ...] = ()  # options of ao-spawn
+    rebase, push = "git rebase -X theirs main", ""  # what its agents run
+    settings: ClassVar[dict[str, Any]] = {"ci": [{"name": "lint", "run": "true"}, {"name": "test", "run": CHECK}]}
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -80,7 +87,7 @@ class Chaos:
 
     def configure(self, **settings: Any) -> None:
         with open(os.path.join(self.folder, "story.py"), "w") as file:
-            file.write(STORY)
+            file.write(STORY.replace("REBASE", repr(self.rebase)).replace("PUSH", repr(self.push)))
         agent = f"exec {sys.executable} {ROOT}/tests/demo/agent.py --hooks --story {self.folder}/story.py"
         agent += f' --log {self.folder}/agents/"$AO_SESSION_ID".log'
         project = {
@@ -88,13 +95,36 @@ class Chaos:
             "default_branch": "main",
             "agent_config": {"command": ["sh", "-c", agent], "ready": "^> $", "busy": r"^\* working"},
             "post_create": ["sleep 0.05"],
-            "ci": [{"name": "lint", "run": "true"}, {"name": "test", "run": CHECK}],
             "merge": {"settle": "0s", "delete_branch": True},
             "reactions": {"approved-and-green": {"action": "auto-merge"}},
+            **self.settings,
             **settings,
         }
+        values = {"projects": {"shop": project}, "lifecycle": {"on_merge": "prune"}, "poll_interval": "1s"}
         with open(os.path.join(self.folder, "ao.yaml"), "w") as file:
-            json.dump({"projects": {"shop": project}, "lifecycle": {"on_merge": "prune"}}, file)
+            json.dump(values, file)
+
+    # --- what people do ---
+
+    def write_issue(self, title: str) -> None:
+        self.run("ao-issue", "new", title, "-b", "As you like.")
+
+    def ask_for(self, session: Session, text: str) -> None:
+        self.run("ao-review", session["id"], "--request-changes", "-m", text, "--as", "riley")
+
+    def approve(self, session: Session) -> None:
+        self.run("ao-review", session["id"], "--approve", "--as", "riley", also="it is merged")
+
+    def commit(self, name: str, text: str) -> None:
+        forging.commit(self.repo, name, text, "a person's")
+
+    def base(self) -> str:
+        """The commit that work is merged into."""
+        return self.git("rev-parse", "main")
+
+    def issues(self) -> list[str]:
+        """The states of all issues."""
+        return [one["state"] for one in json.loads(self.run("ao-issue", "list", "--state", "all", "--json"))]
 
     # --- processes ---
 
@@ -228,28 +258,28 @@ def work(chaos: Chaos, later: Callable[[], None] = lambda: None) -> None:
     Its pull request is opened for it, in the other story by itself.
     """
     chaos.configure(publish="auto")
-    chaos.run("ao-issue", "new", "Do some work", "-b", "As you like.")
-    id = spawn(chaos, "1", issue="1")["id"]
+    chaos.write_issue("Do some work")
+    session = spawn(chaos, "1", *chaos.words, issue="1")
     chaos.until(lambda: is_told(chaos, "1"), "the task")
     later()
     chaos.until(lambda: pull(chaos, "1", ci_status="passing"), "the broken check to be mended")
-    chaos.run("ao-review", id, "--request-changes", "-m", "please write 'thanks'", "--as", "riley")
+    chaos.ask_for(session, "please write 'thanks'")
     chaos.until(lambda: "thanks" in chaos.show(chaos.of_issue("1"), "work-1.txt"), "the review to be heeded")
-    forging.commit(chaos.repo, "work-1.txt", "somebody was faster\n", "a person's")
+    chaos.commit("work-1.txt", "somebody was faster\n")
     chaos.until(lambda: pull(chaos, "1", mergeable=True, ci_status="passing") and _is_rebased(chaos), "the rebase")
-    chaos.run("ao-review", id, "--approve", "--as", "riley", also="it is merged")
+    chaos.approve(session)
     chaos.until(lambda: chaos.of_issue("1")["status"] == "merged" and is_quiet(chaos), "the merge")
 
 
 def _is_rebased(chaos: Chaos) -> bool:
     head = chaos.of_issue("1")["pr"]["head_sha"]
-    return chaos.git("merge-base", "main", head) == chaos.git("rev-parse", "main")
+    return chaos.git("merge-base", chaos.base(), head) == chaos.base()
 
 
 def lives(chaos: Chaos, later: Callable[[], None] = lambda: None) -> None:
     """Spawn, message, kill, restore, prune with work that is saved, claim by another, merge by hand."""
     for title in ("Do some work", "Take over"):
-        chaos.run("ao-issue", "new", title, "-b", "As you like.")
+        chaos.write_issue(title)
     id = spawn(chaos, "1", issue="1")["id"]
     chaos.until(lambda: is_told(chaos, "1"), "the task")
     later()
@@ -262,10 +292,11 @@ def lives(chaos: Chaos, later: Callable[[], None] = lambda: None) -> None:
     chaos.run("ao-kill", id)
     chaos.run("ao-prune", id)
     other = spawn(chaos, "2", "--no-prompt", issue="2")["id"]
-    chaos.run("ao-claim", other, "1")
-    chaos.until(lambda: pull(chaos, "2", number=1, ci_status="passing") and is_told(chaos, "2"), "the claim")
+    number = chaos.of_issue("1")["pr"]["number"]
+    chaos.run("ao-claim", other, str(number))
+    chaos.until(lambda: pull(chaos, "2", number=number, ci_status="passing") and is_told(chaos, "2"), "the claim")
     chaos.run("ao-prune", id, "--archive")
-    chaos.run("ao-review", other, "--approve", "--as", "riley")
+    chaos.approve(chaos.of_issue("2"))
     chaos.run("ao-merge", other)
     chaos.until(lambda: chaos.of_issue("2")["status"] == "merged" and is_quiet(chaos), "the merge")
     chaos.run("ao-issue", "close", "1")
@@ -312,14 +343,15 @@ def archived(chaos: Chaos) -> list[Session]:
 
 
 def _check_merges(chaos: Chaos) -> None:
-    subjects = [line for line in chaos.git("log", "--format=%s", "main").splitlines() if line.startswith("Merge pull")]
+    subjects = [
+        line for line in chaos.git("log", "--format=%s", chaos.base()).splitlines() if line.startswith("Merge pull")
+    ]
     assert len(subjects) == len(set(subjects)) == 1, subjects
     assert len([one for one in archived(chaos) if one["status"] == "merged"]) == 1
-    assert "mended" in chaos.git("show", "main:work-1.txt")
+    assert "mended" in chaos.git("show", f"{chaos.base()}:work-1.txt")
     assert chaos.git("status", "--porcelain", "--untracked-files=no") == ""
     chaos.git("fsck", "--connectivity-only")
-    issues = json.loads(chaos.run("ao-issue", "list", "--state", "all", "--json"))
-    assert {one["state"] for one in issues} == {"closed"} and len(issues) <= 2
+    assert set(chaos.issues()) == {"closed"} and len(chaos.issues()) <= 2
 
 
 def _check_messages(chaos: Chaos) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import Any, NamedTuple
 
-from lib import config
+from lib import config, sessions
 from lib.clock import Clock
 from lib.config import Project
 from lib.scm import local
@@ -68,8 +68,9 @@ def spawn(world: World, id: str = "shop-1", branch: str = "") -> dict[str, Any]:
     """A session's record with its worktree made."""
     branch, base = branch or f"feat/{id}", git(world.repo, "rev-parse", "HEAD")
     path = worktree.create(world.home, world.project, id, branch, base)
-    record = {"id": id, "project_id": "shop", "branch": branch, "base_sha": base, "base_branch": None}
-    return {**record, "claimed_pr_number": None, "workspace_path": path, "config_path": world.project.source}
+    record = sessions.blank(id, "shop", Clock(1_800_000_000.0))
+    record.update(branch=branch, base_sha=base, workspace_path=path, config_path=world.project.source)
+    return record
 
 
 def pull(world: World, session: dict[str, Any], name: str = "b.txt", text: str = "new\n", **options: Any) -> Any:

@@ -142,7 +142,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "merges_respect_retries": (due._tries, "return failures if", "return 0 if"),
     "only_what_was_ready_is_merged": (ready.blockers, "return found", "return []"),
     "a_merge_is_saved_before_it_happens": (merge._begin, 'record["doing"] = doing', "pass"),
-    "an_issue_is_closed_by_its_merge": (react._take_turn, "if status.is_merged(session) and", "if"),
+    "an_issue_is_closed_by_its_merge": (react._tend_issue, "if status.is_merged(session) and", "if"),
     "what_is_read_is_what_was_written": (overview.entries, 'known[path]["signature"] == signature', "True"),
     "event_ids_grow": (events.append, "last_id(home) + 1", "1"),
     "a_terminal_belongs_to_a_record": (spawn.roll_back, STOP, "pass"),

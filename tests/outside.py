@@ -428,7 +428,7 @@ def _workspace(world: World) -> dict[str, Any]:
 
 
 def _scm(world: World) -> dict[str, Any]:
-    def look(home: str, project: Any, sessions: Sequence[Any], clock: Any) -> dict[str, Any]:
+    def look(home: str, project: Any, sessions: Sequence[Any], clock: Any, fresh: bool = False) -> dict[str, Any]:
         world.probe("scm.look")
         answer: dict[str, Any] = {}
         for session in sessions:
@@ -505,6 +505,7 @@ def _scm(world: World) -> dict[str, Any]:
 
     found = {"look": look, "failures": failures, "comments": comments, "plan_merge": plan_merge, "merge": merge}
     found |= {"is_merged": is_merged, "delete_branch": delete_branch, "pull": pull, "take_over": take_over}
+    found |= {"opening": lambda project, session: "open it", "fetch": lambda home, project, pull: None}
     return {**found, "ci_wanted": ci_wanted}
 
 

@@ -147,7 +147,8 @@ MISTAKES = {
     "    reactions: {ci-failed: {merge_method: squash}}": "6: projects.shop.reactions.ci-failed.merge_method: is only "
     "for approved-and-green",
     "    reactions: {ci-failed: {include_summary: true}}": "6: projects.shop.reactions.ci-failed.include_summary: is "
-    "only for all-complete and cannot-look and config-error",
+    "only for all-complete and cannot-look",
+    "    reactions: {config-error: {include_summary: true}}": "6: projects.shop.reactions.config-error: no such ",
     "    agent: claude-kode": "6: projects.shop.agent: must be one of ",
     "    reactions: {ci-fialed: {}}": "6: projects.shop.reactions.ci-fialed: no such reaction; did you mean ci-failed?",
     "    reactions:\n      ci-failed:\n        auto: yes": "8: projects.shop.reactions.ci-failed.auto: must be true or "
@@ -357,6 +358,10 @@ def test_no_setting_is_documented_that_nobody_reads():
 def test_a_pattern_that_may_take_for_ever_is_refused(pattern, is_slow):
     """F53: an agent's screen decides what it is matched against, and one line of it would stop the loop."""
     assert ("may take for ever" in kinds.kind_of(("agent_config", "busy"), None)(pattern)) == is_slow
+
+
+def test_a_pattern_is_checked_as_a_whole():
+    assert "not a regular expression" in kinds.kind_of(("agent_config", "busy"), None)("(?<=a+)b")
 
 
 def test_looks_are_not_further_apart_than_their_gaps_are_measured(write):

@@ -396,7 +396,7 @@ def test_a_terminal_that_goes_in_the_middle_leaves_the_message_waiting(home, pro
     assert inbox(home) == [("queued", "its agent does not run; see: ao-restore")]
 
 
-@pytest.mark.parametrize("end", [{"outcome": "killed"}, {"pr": {"state": "merged"}}])
+@pytest.mark.parametrize("end", [{"outcome": "killed"}, {"pr": {"number": 1, "state": "merged"}}])
 def test_a_message_fails_when_the_session_has_ended(home, project, end):
     session = record(home)
     queue(home, session, "hello")

@@ -84,7 +84,7 @@ TEXTS = st.text(st.characters(codec=None))
 @example({ODD: ODD})
 @given(st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3))
 def test_every_line_is_yaml_and_json_on_one_line(event):
-    line = events.line({"id": 1, **event})
+    line = events.line({**event, "id": 1, "at": "", "type": "note", "session_id": None})
     assert line.endswith("\n") and len(line.splitlines()) == 1
     assert yaml.load(line, Loader=yaml.CSafeLoader) == [json.loads(line[2:])] == [events.parse(line)]
 

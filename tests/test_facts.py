@@ -10,6 +10,7 @@ from records import GREEN, MERGE, RED, RUNNING, ago, at, session
 
 from lib import conditions, facts, status
 from lib.agent import Reading
+from lib.scm import UNASKED
 
 RULES = conditions.Rules({}, MERGE)
 READY, ACTIVE, QUESTION = Reading("ready"), Reading("active"), Reading("waiting_input", "go on?")
@@ -291,3 +292,20 @@ def test_trouble_on_the_screen_counts_although_a_hook_says_that_it_works():
     assert (record["activity"], record["trouble"], record.get("question")) == ("blocked", "no answer", None)
     look(record, 3, reports_end=9, reading=Reading("active", is_sure=True))
     assert (record["activity"], record["trouble"]) == ("active", None)
+
+
+def test_a_look_that_did_not_ask_takes_back_nothing_that_was_learned_meanwhile():
+    """F32: an answer from the record is as old as the record."""
+    record = session(pr=pull(head_sha="b" * 40))
+    before = dict(record)
+    facts.fold_pull(record, UNASKED, at(5))
+    assert record == before
+
+
+def test_done_counts_only_when_the_forge_was_asked():
+    """A pull request may have been opened right before, and not be seen yet."""
+    report = {"state": "ready", "at": ago(0), "text": "", "is_done": True}
+    record = session(report=report, activity="ready")
+    for pull, outcome in ((UNASKED, None), (None, "done")):
+        facts.fold(record, facts.Seen(facts.basis(record), "alive", pull=pull), None, at(5))
+        assert record.get("outcome") == outcome

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 
 import forging
 import living
@@ -17,7 +19,7 @@ from records import MERGE, RED, intend, pull
 from talking import told
 from terminals import logged
 
-from lib import conditions, effects, lives, loop, paths, rounds, sessions
+from lib import conditions, effects, launch, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
 from lib.runtime import tmux
 
@@ -666,6 +668,41 @@ def test_following_what_an_ended_agent_printed_ends_too(world):
     world.spawn("--task", "x", "--no-prompt")
     until(lambda: world.look() or not tmux.look(world.home))
     assert "so long" in world.ok("ao-logs", "shop-1", "-f").out
+
+
+def test_following_shows_what_an_agent_printed_last(world):
+    go = os.path.join(world.folder, "go")
+    living.configure(world, ["sh", "-c", f"echo hello; until [ -e {go} ]; do sleep 0.05; done; echo so long"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: "hello" in tmux.screen(world.home, "shop-1"))
+    threading.Timer(0.5, os.mknod, [go]).start()
+    printed = world.ok("ao-logs", "shop-1", "-f").out.split("\n")
+    assert [line for line in printed if line in ("hello", "so long")] == ["hello", "so long"]
+
+
+def test_following_one_that_is_ended_from_outside_ends_quietly(world, monkeypatch):
+    world.spawn("--task", "x", "--no-prompt")
+    sleep = time.sleep
+
+    def end(seconds):
+        if seconds < 1:  # of who waits for a program
+            return sleep(seconds)
+        tmux.stop(world.home, "shop-1")
+
+    monkeypatch.setattr("time.sleep", end)
+    monkeypatch.setattr(launch, "last_screen", lambda home, session: None)
+    assert world.call("ao-logs", "shop-1", "-f")[::2] == (0, "")
+
+
+def test_what_an_earlier_life_said_last_is_not_told_of_the_next(world):
+    living.configure(world, ["sh", "-c", "echo so long"])
+    world.spawn("--task", "x", "--no-prompt")
+    until(lambda: world.look() or not tmux.look(world.home))
+    world.look(2)
+    living.configure(world, ["sleep", "600"])
+    world.ok("ao-restore", "shop-1")
+    world.ok("ao-kill", "shop-1")
+    assert "so long" not in world.call("ao-logs", "shop-1").out
 
 
 def test_a_session_that_is_busy_keeps_no_other_from_its_comments(world, monkeypatch):

@@ -497,7 +497,8 @@ def test_a_project_whose_base_is_not_called_main(tmp_path):
 OPEN_MANY = """
 import sys
 from lib.scm import _pulls
-fields = {"state": "open", "session": "", "head_sha": ""}
+fields = {**dict.fromkeys(_pulls.WORDS, ""), "state": "open", "session": "", "is_draft": False}
+fields.update(against={}, runs=[], reviews=[])
 for number in range(10):
     _pulls.create(sys.argv[1], "shop", {**fields, "branch": f"{sys.argv[2]}-{number}"})
     record, is_new = _pulls.create(sys.argv[1], "shop", {**fields, "branch": f"same-{number}"})

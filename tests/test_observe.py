@@ -24,7 +24,9 @@ MINUTE = 60.0
 @pytest.fixture(autouse=True)
 def forge(monkeypatch):
     """A forge on which nobody has a pull request, and worktrees of which nothing is known."""
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {one["id"]: one["pr"] for one in group})
+    monkeypatch.setattr(
+        local, "look", lambda home, project, group, clock, fresh=False: {one["id"]: one["pr"] for one in group}
+    )
     monkeypatch.setattr(worktree, "head", lambda path: None)
     monkeypatch.setitem(cli._notices, "to", "")
 
@@ -237,7 +239,7 @@ def test_a_forge_that_hangs_keeps_no_other_project_waiting(home, monkeypatch):
     record(home, "shop-2", config_path=os.path.join(other, "ao.yaml"))
     wakes = threading.Event()
 
-    def hangs(home_, project, group, clock):
+    def hangs(home_, project, group, clock, fresh=False):
         if project.source.startswith(other):
             wakes.wait()  # whoever waits for it hangs with it
         return {one["id"]: pull() for one in group}
@@ -338,7 +340,8 @@ def test_a_question_in_the_middle_of_a_turn_stays_until_it_was_answered(home):
     agent(home, "shop-1")
     look(home)
     report(home, f"{clock(1).now:.3f}\treport\twaiting_input\twhich port?\n")
-    sessions.update(home, find(home), lambda fresh: fresh.update(screen={"activity": "active"}), clock(1))
+    told = {"activity": "active", "since": clock(1).iso}
+    sessions.update(home, find(home), lambda fresh: fresh.update(screen=told), clock(1))
     for screen, activity in (("active", "waiting_input"), ("ready", "waiting_input"), ("active", "active")):
         shows(home, screen)
         assert find(home)["activity"] == activity
@@ -358,7 +361,7 @@ def test_what_cannot_be_seen_of_one_pull_request_is_told_and_costs_the_others_no
     for id in ("shop-1", "shop-2", "shop-3"):
         record(home, id)
     answer = {"shop-1": Unknown("the forge does not tell"), "shop-2": seen}
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: answer)
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock, fresh: answer)
     problems = look(home)
     assert [(one["session_id"], one["message"]) for one in problems] == [("shop-1", "the forge does not tell")]
     assert find(home, "shop-2")["pr"]["number"] == 7

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import forging
+import hubbing
 import pytest
 
 from lib import plugins
@@ -87,18 +88,24 @@ class World(NamedTuple):
     settings: dict[str, Any]  # of a notifier
 
 
-def make(home: str, folder: Any) -> World:
+def make(home: str, folder: Any, fixture: Callable[[str], Any]) -> World:
     world = forging.World(home, forging.make(folder, merge={"delete_branch": True}).project)
     empty = {"inbox": [], "agent_config": {}, "conditions": {}, "created_at": "2026-01-01T00:00:00.000Z"}
     return World(home, world.project, {**empty, **forging.spawn(world)}, {})
 
 
-WORLDS: dict[tuple[str, str], Callable[[str, Any], World]] = {}  # of plugins for which `make` is not enough
+def at_github(home: str, folder: Any, fixture: Callable[[str], Any]) -> World:
+    world = hubbing.make(fixture("hub"), home, folder, merge={"delete_branch": True})
+    return World(home, world.local.project, world.session(), {})
+
+
+Maker = Callable[[str, Any, Callable[[str], Any]], World]
+WORLDS: dict[tuple[str, str], Maker] = {("scm", "github"): at_github, ("tracker", "github"): at_github}
 
 
 @pytest.fixture
-def world(home, tmp_path, plugin):
-    return WORLDS.get(plugin, make)(home, tmp_path)
+def world(home, tmp_path, plugin, request):
+    return WORLDS.get(plugin, make)(home, tmp_path, request.getfixturevalue)
 
 
 @pytest.fixture

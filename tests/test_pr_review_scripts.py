@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from forging import commit, git, look, make, project, pull, spawn
 from scripts import call as run
 
-from lib import store
+from lib import here, store
 
 SESSION = {"AO_SESSION_ID": "shop-1", "AO_PROJECT_ID": "shop"}
 
@@ -93,6 +94,21 @@ def test_an_agent_without_its_variables_does_not_approve_its_own_work_either(wor
     assert ran.code == 1 and "never reviews its own pull request" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("stdin", "actor"), [(SimpleNamespace(isatty=lambda: True), ""), (SimpleNamespace(isatty=lambda: False), "shop-1")]
+)
+def test_who_types_in_a_worktree_is_a_person(world, session, monkeypatch, stdin, actor):
+    monkeypatch.chdir(session["workspace_path"])
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert here.actor() == actor
+
+
+def test_a_command_without_standard_input_is_nobody_s_typing(world, session, monkeypatch):
+    monkeypatch.chdir(session["workspace_path"])
+    monkeypatch.setattr("sys.stdin", None)
+    assert here.actor() == "shop-1"
+
+
 def test_a_person_opens_one_from_the_main_checkout(world, tmp_path):
     project(tmp_path, world.repo, default_branch="main")
     git(world.repo, "checkout", "-q", "-b", "mine")
@@ -156,7 +172,7 @@ def test_a_project_of_another_forge_is_refused_in_one_line(world, session, monke
 
     real = config.setting
     monkeypatch.setattr(config, "setting", lambda scope, key: "github" if key == "scm" else real(scope, key))
-    for script, *argv in (["ao-pr", "1"], ["ao-pr", "list"], ["ao-review", "1", "--approve"], ["ao-ci", "1"]):
+    for script, *argv in (["ao-pr", "open", "--title", "T"], ["ao-ci", "1"]):
         ran = run(script, *argv)
         assert (ran.code, ran.err.count("\n")) == (1, 1) and "are kept by github" in ran.err
 

@@ -178,7 +178,7 @@ def test_a_merge_that_is_refused_says_why_and_is_tried_again_later(home, monkeyp
     record(home)
     ready = pull(review_decision="approved", approved_by=["Ada"])
     change(home, pr=ready)
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {"shop-1": dict(ready)})
+    monkeypatch.setattr(local, "look", lambda home, project, group, clock, fresh=False: {"shop-1": dict(ready)})
     tries = []
 
     def refuses(*args):

@@ -16,6 +16,7 @@ import scripts
 from lib import ROOT
 
 TOOLS = ("chmod", "dirname", "env", "mkdir", "touch", "tr")  # what the scripts use of any system
+INSTALL = "install -y --no-install-recommends"
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -37,7 +38,7 @@ def shell(script: str, *args: str, cwd: object = None, **env: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("name", ["config/setup.sh", "config/install-cron.sh", ".ci/run"])
+@pytest.mark.parametrize("name", ["config/setup.sh", "config/github-schema.sh", "config/install-cron.sh", ".ci/run"])
 def test_shell_scripts_parse(name):
     subprocess.run(["sh", "-n", os.path.join(ROOT, name)], timeout=60, check=True)
 
@@ -66,8 +67,8 @@ def system(tmp_path):
     return tmp_path
 
 
-def set_up(system: Path) -> subprocess.CompletedProcess[str]:
-    args = ("config/requirements.txt", ".venv/.ready")
+def set_up(system: Path, requirements: str = "requirements.txt") -> subprocess.CompletedProcess[str]:
+    args = (f"config/{requirements}", ".venv/.ready")
     return shell(str(system / "config" / "setup.sh"), *args, cwd=system, PATH=str(system / "programs"))
 
 
@@ -87,15 +88,20 @@ def test_what_the_system_lacks_is_installed_and_nothing_else(system):
     for name in ("git", "tmux"):
         (system / "programs" / name).unlink()
     done = set_up(system)
-    assert (done.returncode, asked(system)) == (0, ["update", "install -y git tmux"]), done
-    assert "setup: installing git tmux with apt-get" in done.stderr
+    assert (done.returncode, asked(system)) == (0, ["update", f"{INSTALL} git ca-certificates tmux"]), done
+    assert "setup: installing git ca-certificates tmux with apt-get" in done.stderr
     assert (system / ".venv" / ".ready").exists()
+
+
+def test_only_who_runs_the_tests_needs_gh_and_npm(system):
+    done = set_up(system, "requirements-dev.txt")
+    assert (done.returncode, asked(system)) == (0, ["update", f"{INSTALL} gh npm ca-certificates"]), done
 
 
 def test_a_python_that_cannot_make_a_venv_is_completed(system):
     program(system / "programs", "python3", 'case "$*" in *ensurepip*) exit 1; esac')
     set_up(system)
-    assert asked(system) == ["update", "install -y python3-venv"]
+    assert asked(system) == ["update", f"{INSTALL} python3-venv"]
 
 
 def test_a_system_without_python_gets_it_and_is_told_when_it_is_too_old(system):
@@ -104,7 +110,7 @@ def test_a_system_without_python_gets_it_and_is_told_when_it_is_too_old(system):
         text = (system / "config" / "setup.sh").read_text()
         (system / "config" / "setup.sh").write_text(text.replace("/usr/bin/python3", "/no/python3"))
     done = set_up(system)
-    assert asked(system) == ["update", "install -y python3 python3-venv"]
+    assert asked(system) == ["update", f"{INSTALL} python3 python3-venv"]
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
         "setup: needs Python 3.11 or newer, found Python 3.8.1",

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import scripts
+from records import session
 
 from lib import clock, config, paths, sessions, store
 from lib.runtime import tmux
@@ -268,7 +269,7 @@ def test_a_loop_that_runs_and_does_not_look_is_told_of(repo, capsys):
 def test_a_lock_that_a_hung_process_holds_is_found(repo, capsys):
     configure(repo)
     path = os.path.join(os.environ["AO_HOME"], "sessions", "shop", "shop-1.yaml")
-    store.write(path, {"id": "shop-1"})
+    store.write(path, session(id="shop-1", project_id="shop"))
     with store.lock(path):
         assert bad(findings(capsys)) == ["locks"]
     assert bad(findings(capsys)) == []

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 from conftest import ROOT, until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import store
@@ -67,7 +67,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
 def test_any_mapping_survives(value):
     assert store.loads(store.dumps(value)) == store.clean(value)

@@ -27,7 +27,9 @@ EVENTS = os.path.join(ROOT, "bin", "ao-events")
 
 @pytest.fixture
 def world(home, monkeypatch):
-    monkeypatch.setattr(local, "look", lambda home, project, group, clock: {one["id"]: one["pr"] for one in group})
+    monkeypatch.setattr(
+        local, "look", lambda home, project, group, clock, fresh=False: {one["id"]: one["pr"] for one in group}
+    )
     monkeypatch.setattr(worktree, "head", lambda path: None)
     monkeypatch.setitem(cli._notices, "to", "")
     configure(home)
@@ -93,7 +95,7 @@ def test_a_round_that_breaks_does_not_end_the_loop(world, monkeypatch):
 
 def test_a_problem_is_said_once_and_kept_for_who_looks_later(world, monkeypatch):
     problem = {"session_id": "shop-1", "project_id": "shop", "message": "cannot\nlook"}
-    monkeypatch.setattr(observe, "run", lambda home, clock, only: [problem])
+    monkeypatch.setattr(observe, "run", lambda home, clock, *_: [problem])
     ran = watch(world, "--for", "0.3s", "--interval", "0.1")
     assert ran.err == "ao-watch: shop-1: cannot look\n"
     assert watch(world, "--for", "0s", "--quiet").err == ""
@@ -220,7 +222,7 @@ def test_a_second_tick_leaves_quietly(world):
 
 def test_a_tick_says_what_it_could_not_look_at(world, monkeypatch):
     problem = {"session_id": None, "project_id": "shop", "message": "cannot\nlook"}
-    monkeypatch.setattr(observe, "run", lambda home, clock, only: [problem])
+    monkeypatch.setattr(observe, "run", lambda home, clock, *_: [problem])
     assert scripts.call("ao-tick") == (0, "", "ao-tick: shop: cannot look\n")
     assert json.loads(scripts.call("ao-tick", "--json").out) == [problem]
 

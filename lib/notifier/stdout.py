@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lib import cli, faults, paths, render
+from lib import cli, faults, paths
 from lib.errors import AoError
 
 TAIL = 262_144  # bytes at the end of the log in which a notification is looked for after a crash
@@ -54,4 +54,4 @@ def sentence(notification: Mapping[str, Any]) -> str:
     status = f"({of('status')})" if of("status") else ""
     head = " ".join(filter(None, (f"[{of('priority')}]", who, status)))
     links = "".join(f" {of(key)}" for key in ("pr_url", "issue_url") if of(key))
-    return render.plain(cli.one_line(f"{head}: {of('message')}{links}"))
+    return cli.one_line(f"{head}: {of('message')}{links}")

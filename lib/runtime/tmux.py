@@ -65,7 +65,11 @@ def look(home: str) -> dict[str, Pane]:
         listed = _tmux(home, "list-panes", "-a", "-F", LOOK)
     except Gone:
         return {}
-    return dict(_pane(line) for line in listed.splitlines() if line.split(" ", 2)[1] == "0.0")
+    try:
+        rows = [_pane(line) for line in listed.splitlines()]
+    except ValueError as error:
+        raise Unknown(f"cannot read what tmux answered: {listed[:80]!r}; see: ao-doctor") from error
+    return {name: pane for name, place, pane in rows if place == "0.0"}
 
 
 def screen(home: str, handle: str, history: bool = False) -> str:
@@ -79,7 +83,10 @@ def screen(home: str, handle: str, history: bool = False) -> str:
     about = ["display-message", "-p", "-t", target, "#{alternate_on} #{pane_height} #{cursor_y}", ";"]
     shown = _tmux(home, *about, "capture-pane", "-p", *whole, "-t", target)
     facts, _, text = shown.partition("\n")
-    alternate, height, cursor = (int(fact) for fact in facts.split())
+    try:
+        alternate, height, cursor = (int(fact) for fact in facts.split())
+    except ValueError as error:
+        raise Unknown(f"cannot read what tmux answered: {facts[:80]!r}; see: ao-doctor") from error
     if history and alternate:
         return screen(home, handle)
     lines = [line.rstrip() for line in text.split("\n")[:-1]]
@@ -193,10 +200,11 @@ def _target(handle: str) -> str:
     return f"={_name(handle)}:0.0"
 
 
-def _pane(line: str) -> tuple[str, Pane]:
-    name, _, pid, in_mode, attached, activity, printed, title = line.split(" ", 7)
+def _pane(line: str) -> tuple[str, str, Pane]:
+    """Handle, window and pane, and what is known of it."""
+    name, place, pid, in_mode, attached, activity, printed, title = line.split(" ", 7)
     typed_at = float(activity) if attached != "0" else 0.0
-    return name.replace("+", "."), Pane(int(pid), in_mode != "0", title, typed_at, float(printed))
+    return name.replace("+", "."), place, Pane(int(pid), in_mode != "0", title, typed_at, float(printed))
 
 
 def _family(root: int) -> dict[int, Process]:

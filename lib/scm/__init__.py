@@ -20,6 +20,7 @@ from lib.errors import AoError
 
 Session = Mapping[str, Any]
 Pull = dict[str, Any]
+UNASKED: Pull = {}  # in place of a pull request: it was not asked about now, and what is recorded of it holds
 
 
 class Blocked(AoError):
@@ -53,9 +54,10 @@ class Comment(NamedTuple):
 
 class Scm(Protocol):
     # The pull requests of these sessions (one project, so one repository), batched. None is a definite "no pull
-    # request"; an error, or no answer for a session, is unknown. Raises Unknown when nothing can be said.
+    # request"; an error, or no answer for a session, is unknown. Raises Unknown when nothing can be said. A forge that
+    # may not be asked all the time answers UNASKED for those who can wait, but not when it must be `fresh`.
     def look(
-        self, home: str, project: Project, sessions: Sequence[Session], clock: Clock
+        self, home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
     ) -> dict[str, Pull | AoError | None]: ...
 
     # What is behind the red checks of the session's pull request.
@@ -63,6 +65,9 @@ class Scm(Protocol):
 
     # What reviewers wrote and nobody settled; without what the session itself wrote.
     def comments(self, home: str, project: Project, session: Session) -> list[Comment]: ...
+
+    # What those wrote who approve.
+    def approvals(self, home: str, project: Project, session: Session) -> list[Comment]: ...
 
     # Everything that merge needs and that must be known before it: saved in the intent. actor is the session that
     # asks, "" for a person or ao itself. Raises Blocked or Unknown.
@@ -83,7 +88,36 @@ class Scm(Protocol):
     # The session's pull request as it was last seen. AoError when there is none.
     def pull(self, home: str, project: Project, session: Session) -> Pull: ...
 
-    # Make an open pull request the session's own work, with its branch in the repository.
+    # The project's pull requests, newest first, with `ended` merged and closed ones too; and what could not be read.
+    def pulls(self, home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]: ...
+
+    # Goal-state: `close` without merging, `reopen`, or `ready` when it is a draft no longer.
+    def set_state(self, home: str, project: Project, session: Session, word: str, now: str) -> Pull: ...
+
+    # Add a review: a decision (approved, changes_requested, commented) and what is said: {body, file, line}. author is
+    # the name that a person gives, "" for none.
+    def review(
+        self,
+        home: str,
+        project: Project,
+        session: Session,
+        decision: str,
+        author: str,
+        actor: str,
+        now: str,
+        said: Mapping[str, Any],
+    ) -> Pull: ...
+
+    # Settle a comment.
+    def resolve(self, home: str, project: Project, session: Session, thread: str) -> Pull: ...
+
+    # The command by which an agent opens the pull request of its session.
+    def opening(self, project: Project, session: Session) -> str: ...
+
+    # Bring the branch of a pull request into the repository, where that is kept elsewhere.
+    def fetch(self, home: str, project: Project, pull: Pull) -> None: ...
+
+    # Make an open pull request the session's own work, once its branch is checked out in the session's worktree.
     def take_over(self, home: str, project: Project, session: Session, number: int) -> Pull: ...
 
     # Goal-state, repeated when it was cut off: what the session has committed is at the forge, in its open pull request

@@ -18,6 +18,19 @@ from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
 
 Record = dict[str, Any]
+WORDS = ("title", "body", "branch", "base_branch", "state", "created_at", "note", "head_sha", "head_seen_at", "tip")
+RUN = ("name", "head_sha", "base_sha", "status", "conclusion", "log", "lines", "at")
+REVIEW = ("id", "author", "session", "decision", "body", "file", "at")
+SHAPE: store.Shape = {
+    **dict.fromkeys(WORDS, str),
+    "number": int,
+    "session": str,
+    "is_draft": bool,
+    "ended_at?": str,
+    "against": {"head_sha?": str, "base_sha?": str, "mergeable?": bool},
+    "runs": [dict.fromkeys(RUN, str)],
+    "reviews": [dict.fromkeys(REVIEW, str)],
+}
 
 
 class Shelf(NamedTuple):
@@ -46,9 +59,12 @@ def numbers(home: str, project_id: str) -> list[int]:
 
 def read(home: str, project_id: str, number: int) -> Record:
     """One pull request; AoError when there is none of that number, Unreadable when its file is damaged."""
-    found = store.read(path(home, project_id, number))
+    file = path(home, project_id, number)
+    found = store.read(file, SHAPE)
     if found is None:
         raise AoError(f"there is no pull request '{number}' in project '{project_id}'; see: ao-pr list")
+    if found["number"] != number:
+        raise Unreadable(f"cannot read '{file}': its number is {found['number']}")
     return found
 
 
@@ -111,7 +127,7 @@ def create(home: str, project_id: str, fields: Mapping[str, Any]) -> tuple[Recor
 def change(home: str, project_id: str, number: int, edit: Callable[[Record], None]) -> Record:
     """Edit a pull request under its lock and return it as it is now."""
     read(home, project_id, number)
-    return store.update(path(home, project_id, number), edit)[1]
+    return store.update(path(home, project_id, number), edit, SHAPE)[1]
 
 
 def find(project: Project, shelf: Shelf, session: Mapping[str, Any]) -> Record | None:

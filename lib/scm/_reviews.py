@@ -102,7 +102,9 @@ def approvals(record: _pulls.Record, url: str) -> list[Comment]:
 
 
 def _comment(e: Mapping[str, Any], url: str) -> Comment:
-    return Comment(e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e["line"])
+    return Comment(
+        e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e.get("line") or 0
+    )
 
 
 def is_bot(author: str) -> bool:

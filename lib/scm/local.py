@@ -16,10 +16,25 @@ from lib import config, git, render
 from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import AoError, Unknown
-from lib.scm import Blocked, Comment, Failure, Moved, Pull, Session, _checks, _follow, _merging, _pulls, _reviews
+from lib.scm import (
+    Blocked,
+    Comment,
+    Failure,
+    Moved,
+    Pull,
+    Session,
+    _checks,
+    _follow,
+    _merged,
+    _merging,
+    _pulls,
+    _reviews,
+)
 
 
-def look(home: str, project: Project, sessions: Sequence[Session], clock: Clock) -> dict[str, Pull | AoError | None]:
+def look(
+    home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
+) -> dict[str, Pull | AoError | None]:
     """The pull requests of these sessions as they are now; an error where that is unknown."""
     try:
         tips, shelf = git.branches(project.path), _pulls.everything(home, project.id)
@@ -160,15 +175,7 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
 
 
 def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
-    """Delete a merged branch where `merge.delete_branch` says so; whether it is gone. Absent is success.
-
-    It stays when it has more commits than were merged, and while a worktree has it checked out.
-    """
-    with git.changing(home, project.path):
-        is_free = branch not in git.checkouts(project.path)
-        if is_free and config.setting(project, "merge.delete_branch"):
-            git.run(project.path, "update-ref", "-d", git.HEADS + branch, merged_sha, limit="git-write")
-        return git.commit(project.path, git.HEADS + branch) is None
+    return _merged.delete_branch(home, project, branch, merged_sha)
 
 
 def program(project: Project) -> str | None:
@@ -235,6 +242,14 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     return _edit(home, project, session, change)
 
 
+def opening(project: Project, session: Session) -> str:
+    return 'ao-pr open --title "what it does" --body "why, and how it was verified"'
+
+
+def fetch(home: str, project: Project, pull: Pull) -> None:
+    return None  # it has always been there
+
+
 def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
     """Make an open pull request the work of another session."""
 
@@ -256,9 +271,9 @@ def review(
     now: str,
     said: Mapping[str, Any],
 ) -> Pull:
-    """Add a review by `author` (a name), written by the session `actor` ("" for a person)."""
-    said, author = {**said, "body": render.harmless(said["body"])}, " ".join(render.harmless(author).split())
-    record = _wanted(home, project, session)
+    """Add a review by `author`; without a name by whoever acts: the session `actor`, "" for a person."""
+    author = " ".join(render.harmless(author or actor or person(project)).split())
+    said, record = {**said, "body": render.harmless(said["body"])}, _wanted(home, project, session)
     if said.get("file") and record["state"] == "open":
         _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
     return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
@@ -328,8 +343,6 @@ def _say_merged(home: str, project: Project, plan: Mapping[str, str]) -> None:
     end = {"state": "merged", "merged_sha": plan["commit"], "ended_at": iso(time.time()), "note": ""}
     _pulls.change(home, project.id, number, lambda fields: fields["state"] == "merged" or fields.update(end))
     with git.changing(home, project.path):
-        if plan["method"] != "merge":  # its commits are on no branch then, and are no lost work either
-            ref = f"{git.MERGED}{project.id}-{number}-{plan['head_sha'][:12]}"
-            git.out(project.path, "update-ref", ref, plan["head_sha"], limit="git-write")
+        _merged.keep_head(project, plan)
         git.run(project.path, "update-ref", "-d", _kept(project, number), plan["commit"], limit="git-write")
     delete_branch(home, project, plan["branch"], plan["head_sha"])

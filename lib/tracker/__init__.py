@@ -15,6 +15,9 @@ class Issue(NamedTuple):
     url: str
     state: str  # open or closed
     labels: list[str]
+    assignees: Sequence[str] = ()
+    milestone: str = ""
+    comments: int = 0
 
 
 class Tracker(Protocol):
@@ -30,6 +33,9 @@ class Tracker(Protocol):
 
     # Goal-state: an issue that is closed already stays so.
     def close(self, home: str, project: Project, id: str) -> None: ...
+
+    # Goal-state: assign it to whoever uses ao. AoError where issues have no assignees.
+    def assign(self, home: str, project: Project, id: str) -> None: ...
 
     # The program that must be installed, for ao-doctor; None when there is none.
     def program(self, project: Project) -> str | None: ...

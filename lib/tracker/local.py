@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from lib import paths, render, store
+from lib import cli, paths, render, store
 from lib.config import Project
 from lib.errors import AoError
 from lib.tracker import Issue
@@ -23,6 +23,7 @@ from lib.tracker import Issue
 FOLDER = os.path.join("docs", "issues")
 LARGEST = 256 * 1024  # bytes that are read of an issue; nobody means more than that as a task
 LONGEST_TITLE = 200
+SHAPE: store.Shape = {"closed?": [int], "last?": int}  # of the file that holds the states
 _FILE = re.compile(r"0*([0-9]{1,9})(?:[-_. ].*)?\.md")
 
 
@@ -72,19 +73,27 @@ def create(home: str, project: Project, title: str, body: str, labels: Sequence[
         raise AoError(f"cannot write '{folder}': {error.strerror}") from error
     store.sweep(glob.escape(folder))
     content = text.encode("utf-8", "replace")
-    return get(home, project, str(store.update(_states(home, project), reserve)[1]["last"]))
+    return get(home, project, str(store.update(_states(home, project), reserve, SHAPE)[1]["last"]))
 
 
 def close(home: str, project: Project, id: str) -> None:
     """Goal-state: an issue that is closed already stays so."""
     number = int(get(home, project, id).id)
-    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states), number})))
+    store.update(
+        _states(home, project), lambda states: states.update(closed=sorted({*_numbers(states), number})), SHAPE
+    )
 
 
 def reopen(home: str, project: Project, id: str) -> None:
     """Goal-state, like close."""
     number = int(get(home, project, id).id)
-    store.update(_states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})))
+    store.update(
+        _states(home, project), lambda states: states.update(closed=sorted({*_numbers(states)} - {number})), SHAPE
+    )
+
+
+def assign(home: str, project: Project, id: str) -> None:
+    raise AoError(f"cannot assign issue '{id}': issues of tracker local belong to nobody")
 
 
 def program(project: Project) -> str | None:
@@ -96,18 +105,18 @@ def _states(home: str, project: Project) -> str:
 
 
 def _closed(home: str, project: Project) -> set[int]:
-    return _numbers(store.read(_states(home, project)) or {})
+    return _numbers(store.read(_states(home, project), SHAPE) or {})
 
 
 def _numbers(states: dict[str, Any]) -> set[int]:
-    return {number for number in states.get("closed") or () if isinstance(number, int)}
+    return {*(states.get("closed") or ())}
 
 
 def _number(id: str) -> int:
-    text = id.strip().removeprefix("#")
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise AoError(f"not an issue number: '{id}'; see: ao-issue list")
-    return int(text)
+    number = cli.number(id.strip())
+    if number is None:
+        raise AoError(f"not an issue number: '{id[:80]}'; see: ao-issue list")
+    return number
 
 
 def _files(project: Project) -> dict[int, str]:

@@ -136,7 +136,7 @@ def _check_new(project: Project, id: str, path: str, branch: str, base_sha: str)
 def _add(repository: str, path: str, branch: str, *args: str) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     result = git.run(repository, "worktree", "add", "--quiet", *args, limit="git-write")
-    if result.code and not _holds(path, branch):  # a post-checkout hook that fails makes git fail after its work
+    if not _holds(path, branch):  # else it is there: a post-checkout hook that fails makes git fail after its work
         raise AoError(f"cannot create worktree '{os.path.basename(path)}': {git.reason(result)}")
 
 

@@ -7,6 +7,7 @@ settled are all read from its text. A message that does not say it leaves them s
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,11 +63,18 @@ def verified(run: Run) -> bool:
 
 
 def commit(run: Run, message: str) -> None:
+    """Commit, and push where the branch has been pushed before."""
     run(["git", "add", "--all"])
     run(["git", "commit", "-q", "-m", message])
+    if run(["git", "rev-parse", "--verify", "--quiet", "@{upstream}"])[0] == 0:
+        run(["git", "push", "--quiet"])
 
 
 def open_pull(run: Run, text: str, title: str, body: str) -> None:
-    """Open the pull request with the command that the message names."""
-    command = find(r"open a pull request: (\S+ open) --title", text)
-    run([*command.split(), "--title", title, "--body", body])
+    """Open the pull request with the command that the message names, in other words."""
+    command = find(r"open a pull request: (.+)", text)
+    for words, ours in (('"what it does"', title), ('"why, and how it was verified"', body)):
+        if words not in command:
+            raise Puzzled(f"'{command}' says nothing of {words}")
+        command = command.replace(words, shlex.quote(ours))
+    run(["sh", "-c", command])

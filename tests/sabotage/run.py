@@ -76,7 +76,8 @@ def sabotage(number: str) -> Verdict:
 
 def copy(target: str) -> None:
     shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    os.symlink(os.path.realpath(os.path.join(ROOT, ".venv")), os.path.join(target, ".venv"))
+    for name in (".venv", ".cache"):
+        os.symlink(os.path.realpath(os.path.join(ROOT, name)), os.path.join(target, name))
 
 
 def test(tree: str, *tests: str) -> tuple[int, str]:

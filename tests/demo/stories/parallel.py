@@ -18,13 +18,16 @@ def on_message(text, say, run):
             commit(run, "Show how many pieces of each")
             open_pull(run, text, "Show how many pieces of each", "Before the name; all tests pass.")
     if kind(text) == "conflict":
+        if "git fetch origin" in text:
+            run(["git", "fetch", "--quiet", "origin"])
         stopped, _ = run(find(r"(git rebase [^\s,]+)", text).split())
         if stopped:
             run(["git", "checkout", "--ours", "--", *conflicting()])
             edit(*EDITS)
             run(["git", "add", "--all"])
             run(["git", "-c", "core.editor=true", "rebase", "--continue"])
-        verified(run)
+        if verified(run) and "--force-with-lease" in text:
+            run(["git", "push", "--quiet", "--force-with-lease"])
 
 
 def conflicting() -> list[str]:

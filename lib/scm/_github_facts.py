@@ -1,0 +1,195 @@
+"""What GitHub shows of a pull request, in the shape of a session's `pr`; pure.
+
+Agent and person often are one login. What the login of the pull request wrote as a reply is the agent's own answer, and
+a thread that ends with it waits for its reviewer; a thread that it began is a person's remark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lib.clock import parse
+from lib.scm import Comment, Pull
+
+Raw = Mapping[str, Any]
+
+CHECKS = {  # conclusion of a run, or state of a commit status -> status of a check; what is not here is pending
+    "SUCCESS": "passed",
+    **dict.fromkeys(("NEUTRAL", "SKIPPED"), "skipped"),
+    **dict.fromkeys(("FAILURE", "TIMED_OUT", "CANCELLED", "ACTION_REQUIRED", "STARTUP_FAILURE", "ERROR"), "failed"),
+}
+MERGEABLE = {"MERGEABLE": True, "CONFLICTING": False}
+HUNK_LINES = 5  # of a diff, above a comment
+
+
+def pull(raw: Raw, owner: str, repo: str, said: Sequence[Comment], merge: Mapping[str, Any]) -> Pull:
+    """The facts of a pull request; `said` is what of it is not settled, `merge` the project's settings."""
+    found = checks(raw["checks"])
+    failed = sorted(check["name"] for check in found if check["status"] == "failed")
+    opinions = {_author(review): review["state"] for review in _reviews(raw, "latestOpinionatedReviews")}
+    approved = [one.author for one in approvals(raw)]
+    decision = _decision(raw, opinions, approved, merge)
+    return {
+        "number": raw["number"],
+        "url": raw["url"],
+        "title": raw["title"],
+        "owner": owner,
+        "repo": repo,
+        "branch": raw["headRefName"],
+        "base_branch": raw["baseRefName"],
+        "base_sha": raw["baseRefOid"],
+        "head_sha": raw["headRefOid"],
+        "is_draft": raw["isDraft"],
+        "state": raw["state"].lower(),
+        "from_fork": raw["isCrossRepository"],
+        "ci_status": roll_up({check["status"] for check in found}),
+        "ci_checks": found,
+        "failing_checks": len(failed),
+        "failing_check_names": failed[:5],
+        "review_decision": decision,
+        "approved_by": sorted(approved),
+        "mergeable": MERGEABLE.get(raw["mergeable"]),
+        "additions": raw["additions"],
+        "deletions": raw["deletions"],
+        "threads": [one.id for one in said if not one.is_bot],
+        "bot_threads": [one.id for one in said if one.is_bot],
+        "forge_blockers": blockers(raw, found, decision, merge) if raw["state"] == "OPEN" else [],
+    }
+
+
+def checks(nodes: Iterable[Raw]) -> list[dict[str, Any]]:
+    """The newest run of each check, by name."""
+    return [_check(node, name) for name, node in newest(nodes).items()]
+
+
+def newest(nodes: Iterable[Raw]) -> dict[str, Raw]:
+    """The newest run of each check by its name; checks of one name in several workflows are told apart by these."""
+    found: dict[tuple[str, str], Raw] = {}
+    for node in nodes:
+        old = found.get(_key(node))
+        if old is None or _started(node) >= _started(old):
+            found[_key(node)] = node
+    names = [name for _, name in found]
+    shown = {
+        (f"{flow} / {name}" if flow and names.count(name) > 1 else name): found[flow, name] for flow, name in found
+    }
+    return dict(sorted(shown.items()))
+
+
+def _key(node: Raw) -> tuple[str, str]:
+    """The workflow ("" without one) and the name of a check."""
+    run = (node.get("checkSuite") or {}).get("workflowRun") or {}
+    return str((run.get("workflow") or {}).get("name") or ""), str(node.get("name") or node.get("context"))
+
+
+def roll_up(statuses: set[str]) -> str:
+    if "failed" in statuses:
+        return "failing"
+    return "pending" if statuses & {"pending", "running"} else "passing" if "passed" in statuses else "none"
+
+
+def comments(raw: Raw, threads: Mapping[str, Raw]) -> list[Comment]:
+    """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments."""
+    found = [one for thread in threads.values() for one in _thread(raw, thread)]
+    for review in _reviews(raw, "latestOpinionatedReviews"):
+        if review["state"] == "CHANGES_REQUESTED" and (review["body"].strip() or not found):
+            found.append(_comment(review, review["body"] or "(changes requested, without a word)"))
+    for review in _reviews(raw, "reviews"):  # nobody can settle one: it is about the head that it was written for
+        is_current = (review["commit"] or {}).get("oid") == raw["headRefOid"]
+        if is_current and review["body"].strip() and not _is_own(raw, review):
+            found.append(_comment(review, review["body"]))
+    return found
+
+
+def approvals(raw: Raw) -> list[Comment]:
+    """The newest word of each reviewer who approves; nobody approves what is their own."""
+    newest = _reviews(raw, "latestOpinionatedReviews")
+    approving = [one for one in newest if one["state"] == "APPROVED" and _author(one) != _author(raw)]
+    return [_comment(one, one["body"]) for one in approving]
+
+
+def has_said(raw: Raw, threads: Mapping[str, Raw], decision: str, said: Raw) -> bool:
+    """Whether whoever asks has already said this about the current head: a process may have died after it."""
+    notes = [(thread, note) for thread in threads.values() for note in thread["comments"]["nodes"]]
+    if said["file"]:
+        return any(t["path"] == said["file"] and n["viewerDidAuthor"] and n["body"] == said["body"] for t, n in notes)
+    wanted = (decision.upper(), said["body"], raw["headRefOid"], True)
+    reviews = _reviews(raw, "latestOpinionatedReviews") + _reviews(raw, "reviews")
+    return wanted in [(r["state"], r["body"], (r["commit"] or {}).get("oid"), r["viewerDidAuthor"]) for r in reviews]
+
+
+def open_threads(raw: Raw) -> list[str]:
+    return [thread["id"] for thread in raw["threads"] if not thread["isResolved"]]
+
+
+def blockers(raw: Raw, found: Sequence[Mapping[str, Any]], decision: str, merge: Mapping[str, Any]) -> list[str]:
+    """What GitHub itself says against merging, in its own rules' words."""
+    state, required = raw["mergeStateStatus"], [check for check in found if check["required"]]
+    missing = [check for check in required if check["status"] not in ("passed", "skipped")]
+    said = [f"required check '{check['name']}': {check['status']}" for check in missing]
+    if state == "BEHIND":
+        said.append(f"its branch is behind '{raw['baseRefName']}', and GitHub wants it up to date")
+    elif state == "UNSTABLE" and merge["require_checks"]:
+        said.append("GitHub says that its checks do not pass")
+    elif state == "BLOCKED" and raw["reviewDecision"] == "REVIEW_REQUIRED":
+        said.append("GitHub requires an approving review")
+    elif state == "BLOCKED" and not said and decision != "changes_requested":
+        said.append("GitHub's branch protection blocks it: a required check is missing, or another rule")
+    elif state == "UNKNOWN":
+        said.append("whether GitHub lets it be merged is not known yet")
+    return said
+
+
+def _decision(raw: Raw, opinions: Mapping[str, str], approved: Sequence[str], merge: Mapping[str, Any]) -> str:
+    """GitHub has no decision of its own where no rule asks for a review."""
+    theirs = raw["reviewDecision"]
+    if theirs == "CHANGES_REQUESTED" or "CHANGES_REQUESTED" in opinions.values():
+        return "changes_requested"
+    if theirs == "REVIEW_REQUIRED":
+        return "pending"
+    return "approved" if theirs == "APPROVED" or approved else "pending" if merge["require_review"] else "none"
+
+
+def _check(node: Raw, name: str) -> dict[str, Any]:
+    state = node.get("conclusion") if node["__typename"] == "CheckRun" else node["state"]
+    status = CHECKS.get(str(state), "running" if node.get("status") == "IN_PROGRESS" else "pending")
+    url = node.get("detailsUrl") or node.get("targetUrl") or ""
+    return {"name": name, "status": status, "url": url, "conclusion": state or "", "required": node["isRequired"]}
+
+
+def _started(node: Raw) -> str:
+    return str(node.get("startedAt") or node.get("createdAt") or "9")  # one that waits is the newest
+
+
+def _thread(raw: Raw, thread: Raw) -> Iterable[Comment]:
+    notes = [one for one in thread["comments"]["nodes"] if one["state"] == "SUBMITTED" and not one["isMinimized"]]
+    if thread["isResolved"] or (len(notes) > 1 and _is_own(raw, notes[-1])):
+        return
+    for place, note in enumerate(notes):
+        if place == 0 or not _is_own(raw, note):
+            hunk = "\n".join(note["diffHunk"].split("\n")[-HUNK_LINES:])
+            body = f"{hunk}\n\n{note['body']}" if hunk else note["body"]
+            line = thread["line"] or thread["originalLine"] or 0
+            yield _comment(note, body)._replace(file=thread["path"], line=line)
+
+
+def _comment(note: Raw, body: str) -> Comment:
+    """An edit makes it another one, which is told anew."""
+    edited = parse(note["lastEditedAt"])
+    id = note["id"] + (f"@{edited:.0f}" if edited else "")
+    author = note["author"] or {}
+    is_bot = author.get("__typename") == "Bot" or _author(note).endswith("[bot]")
+    return Comment(id, _author(note), is_bot, body, note["url"])
+
+
+def _reviews(raw: Raw, which: str) -> list[Raw]:
+    return [review for review in raw[which]["nodes"] if review["state"] != "PENDING"]
+
+
+def _author(raw: Raw) -> str:
+    return str((raw["author"] or {}).get("login") or "ghost")
+
+
+def _is_own(raw: Raw, note: Raw) -> bool:
+    return bool(note["viewerDidAuthor"] or _author(note) == _author(raw))

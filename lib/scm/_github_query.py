@@ -1,0 +1,160 @@
+"""What is asked of GitHub about pull requests: many in one request, and the rest of what has more than a page.
+
+A request costs a point for each hundred connections that it names, so the comments inside of threads, of which there
+are many, are asked for by the ids of the threads that are open. An error about a part makes that pull request unknown
+and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from lib import gh
+from lib.errors import Unknown
+
+IDS = 100  # threads in one request, GitHub's own limit
+PAGES = 20  # of one thing; more means that something is wrong
+Raw = dict[str, Any]  # as GitHub shows it, with `checks` and `threads` as whole lists
+
+PAGE = "pageInfo { hasNextPage endCursor }"
+REVIEW = "nodes { id state body url lastEditedAt viewerDidAuthor author { __typename login } commit { oid } }"
+COMMENTS = "nodes { id state body url lastEditedAt viewerDidAuthor isMinimized diffHunk author { __typename login } }"
+THREADS = f"reviewThreads(first: 100, after: $after) {{ {PAGE} nodes {{ id isResolved }} }}"
+CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts(first: 100, after: $after) { %s nodes {
+  __typename
+  ... on CheckRun { name status conclusion detailsUrl startedAt isRequired(pullRequestNumber: %d) %s
+    checkSuite { workflowRun { workflow { name } } } }
+  ... on StatusContext { context state targetUrl createdAt isRequired(pullRequestNumber: %d) %s }
+} } } } } }"""
+PULL = f"""number url title isDraft state isCrossRepository headRefName headRefOid baseRefName baseRefOid updatedAt
+  mergeable mergeStateStatus reviewDecision additions deletions author {{ __typename login }}
+  latestOpinionatedReviews(first: 100, writersOnly: true) {{ {REVIEW} }}
+  reviews(last: 50, states: [COMMENTED]) {{ {REVIEW} }}"""
+CANDIDATES = "nodes { number state isCrossRepository headRefName headRefOid }"
+
+
+class Found(NamedTuple):
+    """What one request answered; what is in none of these could not be told."""
+
+    pulls: dict[int, Raw]
+    missing: list[int]
+    branches: dict[str, list[Raw]]
+    points: int
+
+
+def batch(home: str, repo: gh.Repo, numbers: Sequence[int], branches: Sequence[str] = ()) -> Found:
+    """Pull requests by number, and candidates by the name of their branch, newest first. Raises Unknown."""
+    parts = [f"p{number}: pullRequest(number: {number}) {{ {PULL} {_unpaged(number)} }}" for number in numbers]
+    parts += [
+        f"b{place}: pullRequests(headRefName: $b{place}, first: 10, orderBy: {{field: CREATED_AT, direction: DESC}}) "
+        f"{{ {CANDIDATES} }}"
+        for place in range(len(branches))
+    ]
+    names = {f"b{place}": branch for place, branch in enumerate(branches)}
+    data, broken, points = _ask(home, repo, " ".join(parts), names)
+    pulls, shown = {}, {f"b{place}": branch for place, branch in enumerate(branches)}
+    for number in numbers:
+        raw = data.get(f"p{number}")
+        if raw and f"p{number}" not in broken:
+            try:
+                points += _complete(home, repo, raw)
+            except Unknown:
+                continue
+            pulls[number] = raw
+    found = {branch: data[key]["nodes"] for key, branch in shown.items() if data.get(key) and key not in broken}
+    missing = [number for number in numbers if broken.get(f"p{number}") == "NOT_FOUND"]
+    return Found(pulls, missing, found, points)
+
+
+def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
+    """The checks of a pull request's head with what they say of themselves."""
+    raw: Raw = {"number": number}
+    _read_pages(home, repo, raw, "checks", _checks(number, "title summary text", "description"), None)
+    return list(raw["checks"])
+
+
+def threads(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:
+    """The comments of threads, by the threads' ids, and what it cost. Raises Unknown."""
+    found, cost = {}, 0
+    for start in range(0, len(ids), IDS):
+        text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
+originalLine comments(last: 50) {{ {COMMENTS} }} }} }} rateLimit {{ cost }} }}"
+        data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids[start : start + IDS])})
+        failed = [error for error in errors if error.get("type") != "NOT_FOUND"]  # one that is gone is no failure
+        if failed:
+            raise Unknown(f"{repo.host} could not show all comments: {failed[0].get('message')}")
+        found.update({raw["id"]: raw for raw in data["nodes"] if raw})
+        cost += _cost(data)
+    return found, cost
+
+
+def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The repository's data, what is wrong with the aliases whose data is not whole, and the cost."""
+    types = "".join(f", ${key}: String!" for key in more if key != "after") + ", $after: String" * ("$after" in parts)
+    text = f"query($owner: String!, $name: String!{types}) {{ repository(owner: $owner, name: $name) {{ {parts} }} \
+rateLimit {{ cost }} }}"
+    data, errors = gh.graphql(home, repo.host, text, {"owner": repo.owner, "name": repo.name, **more})
+    places = [(error.get("path") or [], error.get("type")) for error in errors]
+    broken = {str(place[1]): str(kind) for place, kind in places if len(place) > 1}
+    if not data.get("repository") or any(len(place) < 2 for place, _ in places):
+        why = errors[0].get("message") if errors else "nothing"
+        raise Unknown(f"{repo.host} does not show '{repo.owner}/{repo.name}': {why}")
+    return data["repository"], broken, _cost(data)
+
+
+def _cost(data: dict[str, Any]) -> int:
+    return int((data.get("rateLimit") or {}).get("cost") or 1)
+
+
+def _checks(number: int, of_run: str, of_status: str) -> str:
+    return CHECKS % (PAGE, number, of_run, number, of_status)
+
+
+def _unpaged(number: int) -> str:
+    return (_checks(number, "", "") + THREADS).replace(", after: $after", "")
+
+
+def _contexts(raw: Raw) -> Raw:
+    """The page of checks; no checks at all where there are none. Unknown while GitHub shows those of another head."""
+    commit = raw["commits"]["nodes"][0]["commit"] if raw["commits"]["nodes"] else {}
+    if raw.get("headRefOid") not in (None, commit.get("oid")):
+        raise Unknown("the head has just changed")
+    found: Raw = (commit.get("statusCheckRollup") or {}).get("contexts") or {"nodes": [], "pageInfo": {}}
+    return found
+
+
+def _threads(raw: Raw) -> Raw:
+    found: Raw = raw["reviewThreads"]
+    return found
+
+
+CONNECTIONS: dict[str, Callable[[Raw], Raw]] = {"checks": _contexts, "threads": _threads}
+
+
+def _complete(home: str, repo: gh.Repo, raw: Raw) -> int:
+    """Make `checks` and `threads` of a pull request whole lists; what it cost beyond the first page."""
+    points = 0
+    for key, query in (("checks", _checks(raw["number"], "", "")), ("threads", THREADS)):
+        page = CONNECTIONS[key](raw)
+        raw[key] = list(page["nodes"])
+        if page["pageInfo"].get("hasNextPage"):
+            points += _read_pages(home, repo, raw, key, query, page["pageInfo"]["endCursor"])
+    return points
+
+
+def _read_pages(home: str, repo: gh.Repo, raw: Raw, key: str, query: str, after: str | None) -> int:
+    """Add the pages behind `after` to `raw[key]`; what they cost."""
+    points = 0
+    for _ in range(PAGES):
+        alias = f"p{raw['number']}"
+        text = f"{alias}: pullRequest(number: {raw['number']}) {{ headRefOid {query} }}"
+        data, broken, cost = _ask(home, repo, text, {"after": after})
+        if broken or not data.get(alias) or raw.get("headRefOid") not in (None, data[alias]["headRefOid"]):
+            raise Unknown(f"pull request {raw['number']} could not be shown whole")
+        page, points = CONNECTIONS[key](data[alias]), points + cost
+        raw.setdefault(key, []).extend(page["nodes"])
+        after = page["pageInfo"].get("endCursor")
+        if not page["pageInfo"].get("hasNextPage"):
+            return points
+    raise Unknown(f"pull request {raw['number']} has no end of {key}")

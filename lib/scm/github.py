@@ -1,0 +1,395 @@
+"""GitHub's pull requests, through `gh`: seen in batches, merged by the head that was seen.
+
+A batch that fails is unknown for its sessions alone, and about whoever is not due yet nobody is asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lib import config, gh, git, threads
+from lib.clock import Clock
+from lib.config import Project
+from lib.errors import AoError, Unknown, reason
+from lib.scm import (
+    UNASKED,
+    Blocked,
+    Comment,
+    Failure,
+    Moved,
+    Pull,
+    Session,
+    _github_facts,
+    _github_find,
+    _github_logs,
+    _github_pace,
+    _github_query,
+    _merged,
+)
+
+WITHIN = 45.0  # seconds for all requests of one step of a look
+AT_ONCE = 4  # requests
+EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
+
+
+def look(
+    home: str, project: Project, sessions: Sequence[Session], clock: Clock, fresh: bool = False
+) -> dict[str, Pull | AoError | None]:
+    """The pull requests of these sessions as they are now; an error where that is unknown."""
+    repo, memory = gh.repository(project), _github_pace.Memory(home, project, clock)
+    wanted = list(sessions) if fresh else memory.due(sessions, gh.pause(home, repo.host))
+    turn = {session["id"] for session in wanted}
+    resting = [one["id"] for one in sessions if one["id"] not in turn and not one.get("pr_unknown_since")]
+    answer: dict[str, Pull | AoError | None] = dict.fromkeys(resting, UNASKED)
+    if not wanted:
+        return answer
+    seen = _Look(home, project, repo, memory.strangers, memory.size)
+    seen.ask([session for session in wanted if session.get("claimed_pr_number") or _github_find.is_possible(session)])
+    for session in wanted:
+        try:
+            found = answer[session["id"]] = seen.pull_of(session)
+            memory.note(session, found)
+        except AoError as error:  # of this one alone nothing is known
+            answer[session["id"]] = error
+    memory.save(sessions, not fresh, seen.was_too_much)
+    if not fresh and seen.points:
+        gh.note_round(home, repo.host, project.id, seen.points)
+    if seen.errors and all(isinstance(found, AoError) for found in answer.values()):
+        raise Unknown(seen.errors[0])
+    return answer
+
+
+class _Look:
+    """What one look has been shown."""
+
+    def __init__(self, home: str, project: Project, repo: gh.Repo, strangers: list[str], size: int) -> None:
+        self._home, self._project, self._repo = home, project, repo
+        self._strangers, self._size = strangers, size  # see Memory
+        self._pulls: dict[int, _github_query.Raw] = {}
+        self._branches: dict[str, list[_github_query.Raw]] = {}
+        self._threads: dict[str, _github_query.Raw] = {}
+        self._missing: list[int] = []
+        self.points, self.errors, self.was_too_much = 0, list[str](), False
+
+    def ask(self, sessions: Sequence[Session]) -> None:
+        """Ask for everything that is needed to tell the pull requests of these sessions."""
+        numbers = {int(one["claimed_pr_number"]) for one in sessions if one.get("claimed_pr_number")}
+        self._batches(sorted(numbers), sorted({str(one["branch"]) for one in sessions if _may_have_another(one)}))
+        new = set()
+        for session in sessions:
+            try:
+                new |= {self._number(session)} - {None, *numbers}
+            except AoError:
+                continue
+        self._batches(sorted(int(number) for number in new if number), [])
+        ids = [id for raw in self._pulls.values() for id in _github_facts.open_threads(raw)]
+        try:
+            self._threads, points = _github_query.threads(self._home, self._repo, ids) if ids else ({}, 0)
+            self.points += points
+        except AoError as error:
+            self.errors.append(str(error))
+
+    def pull_of(self, session: Session) -> Pull | None:
+        """The session's pull request, None for a definite none. Raises Unknown."""
+        number = self._number(session)
+        return self.facts(number) if number else None
+
+    def facts(self, number: int) -> Pull:
+        raw, merge = self._raw(number), config.setting(self._project, "merge")
+        return _github_facts.pull(raw, self._repo.owner, self._repo.name, self.comments(number), merge)
+
+    def comments(self, number: int) -> list[Comment]:
+        raw = self._raw(number)
+        ids = _github_facts.open_threads(raw) if raw["state"] == "OPEN" else []
+        if not self._threads.keys() >= set(ids) and self.errors:
+            raise Unknown(self.errors[-1])
+        return _github_facts.comments(raw, {id: self._threads[id] for id in ids if id in self._threads})
+
+    def approvals(self, number: int) -> list[Comment]:
+        return _github_facts.approvals(self._raw(number))
+
+    def has_said(self, number: int, decision: str, said: Mapping[str, Any]) -> bool:
+        return _github_facts.has_said(self._raw(number), self._threads, decision, said)
+
+    def thread_of(self, comment: str) -> str:
+        for id, raw in self._threads.items():
+            if any(comment.partition("@")[0] == one["id"] for one in raw["comments"]["nodes"]):
+                return id
+        raise AoError(f"there is no open thread with the comment '{comment}'")
+
+    def _raw(self, number: int) -> _github_query.Raw:
+        if number in self._missing:
+            raise AoError(f"there is no pull request '{number}' in '{self._repo}'; see: ao-pr list")
+        if number not in self._pulls:
+            raise Unknown(self.errors[0] if self.errors else f"pull request {number} is not shown")
+        return self._pulls[number]
+
+    def _number(self, session: Session) -> int | None:
+        """The number is the key once it is known, until that one is closed and the session has another."""
+        claimed = session.get("claimed_pr_number")
+        if not claimed and not _github_find.is_possible(session):
+            return None
+        if not _may_have_another(session):
+            return int(claimed or 0)
+        if session["branch"] not in self._branches:
+            raise Unknown(self.errors[0] if self.errors else f"what is open for '{session['branch']}' is not shown")
+        found = self._branches[session["branch"]]
+        mine = _github_find.newest(self._project, session, found, self._strangers)
+        if claimed and (mine is None or mine["state"] != "OPEN"):
+            return int(claimed)
+        return int(mine["number"]) if mine else None
+
+    def _batches(self, numbers: Sequence[int], branches: Sequence[str]) -> None:
+        """Ask for these in batches, side by side; one that fails leaves its own unknown."""
+        items: list[int | str] = [*numbers, *branches]
+        jobs = {}
+        for start in range(0, len(items), self._size):
+            part = items[start : start + self._size]
+            words = [one for one in part if isinstance(one, int)], [one for one in part if isinstance(one, str)]
+            jobs[start] = functools.partial(_github_query.batch, self._home, self._repo, *words)
+        for found in threads.each(jobs, WITHIN, AT_ONCE).values():
+            if isinstance(found, _github_query.Found):
+                self._pulls.update(found.pulls)
+                self._missing += found.missing
+                self._branches.update(found.branches)
+                self.points += found.points
+            else:
+                self.errors.append(reason(found))
+                self.was_too_much |= isinstance(found, gh.NoAnswer)
+
+
+def _may_have_another(session: Session) -> bool:
+    is_closed = (session.get("pr") or {}).get("state") == "closed"
+    return bool(_github_find.is_possible(session) and (is_closed or not session.get("claimed_pr_number")))
+
+
+def failures(home: str, project: Project, session: Session) -> list[Failure]:
+    """The red checks of the session's pull request with the end of their logs."""
+    repo = gh.repository(project)
+    return _github_logs.failures(home, repo, _github_query.checks(home, repo, _number(home, project, session)))
+
+
+def comments(home: str, project: Project, session: Session) -> list[Comment]:
+    """What reviewers wrote and nobody settled."""
+    number, seen = _shown(home, project, session)
+    return seen.comments(number)
+
+
+def approvals(home: str, project: Project, session: Session) -> list[Comment]:
+    """What those wrote who approve."""
+    number, seen = _shown(home, project, session)
+    return seen.approvals(number)
+
+
+def ci_wanted(pull: Pull, project: Project) -> bool:
+    return False
+
+
+def plan_merge(home: str, project: Project, session: Session, method: str, actor: str = "") -> dict[str, str]:
+    """What to merge: the head that was seen. Raises Moved when it is another by now."""
+    now, seen = pull(home, project, session), session.get("pr") or {}
+    number = now["number"]
+    if now["state"] != "open" or now["is_draft"] or now["from_fork"]:
+        what = now["state"] if now["state"] != "open" else "a draft" if now["is_draft"] else "from another repository"
+        raise Blocked(f"cannot merge pull request '{number}': it is {what}")
+    if seen.get("head_sha", now["head_sha"]) != now["head_sha"]:
+        raise Moved(f"cannot merge pull request '{number}': '{now['branch']}' has commits that are not looked at yet")
+    plan = {"number": str(number), "head_sha": now["head_sha"], "branch": now["branch"]}
+    return {**plan, "base_branch": now["base_branch"], "method": method}
+
+
+def merge(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> None:
+    """Merge exactly the planned head; GitHub refuses any other."""
+    repo = gh.repository(project)
+    fields = {"sha": plan["head_sha"], "merge_method": plan["method"]}
+    try:
+        gh.ask(home, repo.host, repo.path("pulls", plan["number"], "merge"), "PUT", fields)
+    except gh.Refused as error:
+        has_moved = error.status == 409 or "was modified" in str(error)
+        kind = Moved if has_moved else Blocked
+        raise kind(f"cannot merge pull request '{plan['number']}': {error}") from error
+    _finish(home, project, plan)
+
+
+def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, str]) -> bool:
+    """Whether GitHub says so; then what a process that died has left over is done too."""
+    repo = gh.repository(project)
+    done = bool(gh.ask(home, repo.host, repo.path("pulls", plan["number"]))["merged"])
+    if done:
+        _finish(home, project, plan)
+    return done
+
+
+def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
+    """Delete a merged branch here and at GitHub, where `merge.delete_branch` says so and it has nothing more in it."""
+    is_gone = _merged.delete_branch(home, project, branch, merged_sha)
+    _delete_remote(home, project, branch, merged_sha)
+    return is_gone
+
+
+def pull(home: str, project: Project, session: Session) -> Pull:
+    number, seen = _shown(home, project, session)
+    return seen.facts(number)
+
+
+def fetch(home: str, project: Project, pull: Pull) -> None:
+    """Bring the pull request's branch into the repository. AoError when one of that name has commits of its own."""
+    branch, head = str(pull["branch"]), str(pull["head_sha"])
+    ref, tracked = git.HEADS + branch, f"refs/remotes/origin/{branch}"
+    if git.run(project.path, "check-ref-format", ref).code:
+        raise AoError(f"cannot take over pull request '{pull['number']}': '{branch}' is not a valid branch name")
+    git.out(project.path, "fetch", "--quiet", "origin", f"+{ref}:{tracked}", limit="git-network")
+    newest = git.commit(project.path, tracked) or head
+    with git.changing(home, project.path):
+        mine = git.commit(project.path, ref)
+        if mine and not git.contains(project.path, newest, mine) and not git.contains(project.path, mine, newest):
+            what = f"cannot take over pull request '{pull['number']}'"
+            raise AoError(f"{what}: the branch '{branch}' of '{project.path}' has other commits")
+        if mine is None:
+            git.out(project.path, "branch", "--quiet", "--track", "--end-of-options", branch, tracked)
+
+
+def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
+    """Bring the checked out branch up to what is at GitHub."""
+    found = pull(home, project, {"id": session["id"], "claimed_pr_number": number})
+    tracked = f"refs/remotes/origin/{found['branch']}"
+    with git.changing(home, project.path):
+        git.out(session["workspace_path"], "merge", "--quiet", "--ff-only", tracked, limit="git-write")
+    return found
+
+
+def opening(project: Project, session: Session) -> str:
+    """The commands by which an agent opens its pull request."""
+    named = config.setting(project, "repo")
+    where, text = f"--repo {named} " if named else "", '--title "what it does" --body "why, and how it was verified"'
+    branch, base = (shlex.quote(str(session.get(name))) for name in ("branch", "base_branch"))
+    return f"git push -u origin {branch} && gh pr create {where}--head {branch} --base {base} {text}"
+
+
+def publish(home: str, project: Project, session: Session, title: str, body: str, now: str) -> None:
+    """Push what the session has committed, and open its pull request. May be done again after a crash."""
+    repo, branch = gh.repository(project), str(session["branch"])
+    _push(project, branch, str(session["head_sha"]))
+    query = urllib.parse.urlencode({"state": "open", "head": f"{repo.owner}:{branch}"})
+    if gh.ask(home, repo.host, f"{repo.path('pulls')}?{query}"):
+        return
+    names = {"head": branch, "base": session["base_branch"]}
+    gh.ask(home, repo.host, repo.path("pulls"), "POST", {"title": title, "body": body, **names})
+
+
+def _push(project: Project, branch: str, head: str) -> None:
+    """Make a commit the tip of a branch at GitHub. AoError when others have pushed to it what the commit lacks."""
+    path, ref = project.path, git.HEADS + branch
+    tip = git.out(path, "ls-remote", "--quiet", "origin", ref, limit="git-network").partition("\t")[0]
+    is_known = not tip or git.commit(path, tip) is not None
+    is_own = is_known and (not tip or git.contains(path, head, tip) or _github_find.was_made_here(path, tip, ref))
+    if not is_own:
+        raise AoError(f"'{branch}' has commits at GitHub that are not here; bring them in with: git pull --rebase")
+    lease = f"--force-with-lease={ref}:{tip}"
+    git.out(path, "push", "--quiet", lease, "origin", f"{head}:{ref}", limit="git-network")
+
+
+def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
+    """The repository's pull requests, newest first; with `ended` merged and closed ones too."""
+    repo = gh.repository(project)
+    path = repo.path("pulls") + f"?per_page=100&state={'all' if ended else 'open'}"
+    numbers = [one["number"] for one in gh.ask(home, repo.host, path)]
+    seen = _seen(home, project, *numbers)
+    return [seen.facts(number) for number in numbers], []
+
+
+def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:
+    """Goal-state: close without merging, reopen, or make ready for merging."""
+    number, repo = _number(home, project, session), gh.repository(project)
+    if word == "ready":
+        now_is = gh.ask(home, repo.host, repo.path("pulls", number))
+        if now_is["draft"]:
+            gh.mutate(home, repo.host, "markPullRequestReadyForReview", "pullRequestId", now_is["node_id"])
+    else:
+        state = {"state": "closed" if word == "close" else "open"}
+        gh.ask(home, repo.host, repo.path("pulls", number), "PATCH", state)
+    return pull(home, project, session)
+
+
+def review(
+    home: str,
+    project: Project,
+    session: Session,
+    decision: str,
+    author: str,
+    actor: str,
+    now: str,
+    said: Mapping[str, Any],
+) -> Pull:
+    """Post a review in the name that `gh` is logged in as; what it said already of this head is not said again."""
+    if author:
+        raise AoError("a review at GitHub is in the name that gh is logged in as; leave out --as")
+    repo, (number, seen) = gh.repository(project), _shown(home, project, session)
+    if said["file"] and not said["line"]:  # GitHub has no place for it
+        said = {**said, "body": f"{said['file']}: {said['body']}", "file": ""}
+    fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[decision]}
+    if said["file"]:
+        fields["comments"] = [{"path": said["file"], "body": said["body"], "line": said["line"], "side": "RIGHT"}]
+    else:
+        fields["body"] = said["body"]
+    if not seen.has_said(number, decision, said):
+        gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
+    return pull(home, project, session)
+
+
+def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
+    """Settle the thread that holds a comment, by the comment's id."""
+    _, seen = _shown(home, project, session)
+    gh.mutate(home, gh.repository(project).host, "resolveReviewThread", "threadId", seen.thread_of(thread))
+    return pull(home, project, session)
+
+
+def program(project: Project) -> str | None:
+    return "gh"
+
+
+def _number(home: str, project: Project, session: Session) -> int:
+    number = session.get("claimed_pr_number")
+    if not number:
+        raise AoError(f"session '{session['id']}' has no pull request that is known; see: ao-pr list")
+    return int(number)
+
+
+def _shown(home: str, project: Project, session: Session) -> tuple[int, _Look]:
+    """The number of the session's pull request, and a look at it."""
+    number = _number(home, project, session)
+    return number, _seen(home, project, number)
+
+
+def _seen(home: str, project: Project, *numbers: int) -> _Look:
+    """A look at these pull requests alone, now. Raises Unknown when one is not shown."""
+    found = _Look(home, project, gh.repository(project), [], _github_pace.MOST)
+    found.ask([{"id": "", "claimed_pr_number": number} for number in numbers])
+    return found
+
+
+def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
+    """Tidy up behind a merge; may be done again after a crash. What fails here is no failed merge."""
+    try:
+        with git.changing(home, project.path):
+            _merged.keep_head(project, plan)
+        _delete_remote(home, project, plan["branch"], plan["head_sha"])
+    except AoError as error:
+        raise Unknown(f"pull request '{plan['number']}' is merged, but not tidied up: {error}") from error
+
+
+def _delete_remote(home: str, project: Project, branch: str, merged_sha: str) -> None:
+    """Delete a merged branch at GitHub where that is wanted; one that is gone or has moved on is left."""
+    if not config.setting(project, "merge.delete_branch"):
+        return
+    repo = gh.repository(project)
+    try:
+        ref = gh.ask(home, repo.host, repo.path("git/ref/heads", branch))
+        if ref["object"]["sha"] == merged_sha:
+            gh.ask(home, repo.host, repo.path("git/refs/heads", branch), "DELETE")
+    except gh.Refused:
+        return  # it is gone, or may not go: the merge is done all the same
