@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from lib import status
 from lib.clock import Clock, duration, iso, parse
-from lib.conditions import KEYS, digest, due_items, head_of, is_with_agent, told_of
+from lib.conditions import due_items, is_with_agent
+from lib.rules import KEYS, digest, head_of, told_of
 
 Session = dict[str, Any]
 Reaction = Mapping[str, Any]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lib import conditions, costs, deliver, sessions, status
 from lib.agent import Reading, Story
 from lib.clock import Clock, iso, parse
+from lib.rules import Rules
 from lib.scm import UNASKED
 
 Session = dict[str, Any]
@@ -46,7 +47,7 @@ class Seen(NamedTuple):
     error: str | None = None
 
 
-def fold(record: Session, seen: Seen, rule: conditions.Rules | None, clock: Clock) -> None:
+def fold(record: Session, seen: Seen, rule: Rules | None, clock: Clock) -> None:
     """Bring a record up to date with what was seen. Pure; the same look folded twice changes nothing more.
 
     When a person or an effect has changed the session's life since the look, the look is old and nothing is taken over.
@@ -188,7 +189,7 @@ def _has_come_to_rest(screen: Mapping[str, Any], told: Mapping[str, Any], clock:
     return bool(at_rest) and clock.elapsed(max(screen["since"], told["at"])) >= RESTED_FOR
 
 
-def _fold_hold(record: Session, story: Story | None, rule: conditions.Rules | None, clock: Clock) -> None:
+def _fold_hold(record: Session, story: Story | None, rule: Rules | None, clock: Clock) -> None:
     """Park an agent that has reached a limit; when that is over, tell it to go on."""
     hold, wanted = record.get("hold") or {}, dict[str, Any]()
     if rule is None or hold.get("reason") == "person" or not status.is_live(record):

@@ -14,7 +14,8 @@ from lib import due, notify, paths, projects, sessions
 from lib.clock import Clock
 from lib.config import Config, Project
 from lib.errors import AoError, Busy
-from lib.react import Done, Place, intend, is_shared, next_step, place_of, priority, result
+from lib.place import Done, Place, place_of
+from lib.react import intend, is_shared, next_step, priority, result
 
 Session = dict[str, Any]
 

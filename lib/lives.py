@@ -31,9 +31,9 @@ from lib import (
     status,
 )
 from lib.clock import Clock
-from lib.conditions import KEYS
 from lib.config import Project
 from lib.errors import AoError, Busy, Unknown
+from lib.rules import KEYS
 from lib.tracker import Issue
 
 Session = dict[str, Any]

@@ -13,6 +13,7 @@ from lib import conditions, config, deliver, effects, facts, plugins, projects, 
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown
+from lib.rules import Rules, digest
 from lib.scm import Moved
 
 Session = dict[str, Any]
@@ -74,7 +75,7 @@ def _look(home: str, project: Project, session: Session, clock: Clock) -> Any:
     return pull
 
 
-def take_in(record: Session, rules: conditions.Rules, pull: Any, clock: Clock) -> None:
+def take_in(record: Session, rules: Rules, pull: Any, clock: Clock) -> None:
     """Fold in a pull request as it was seen, with all that follows from it."""
     facts.fold_pull(record, pull, clock)
     conditions.evaluate(record, rules, clock)
@@ -89,7 +90,7 @@ def _begin(record: Session, doing: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _intent(doing: dict[str, Any]) -> dict[str, Any]:
     head = doing["head_sha"]
-    fingerprint = conditions.digest(head)
+    fingerprint = digest(head)
     return {"id": doing["id"], "fingerprint": fingerprint, "action": "auto-merge", "at": doing["at"], "items": [head]}
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from lib import config, effects, events, plugins, threads
 from lib.clock import Clock
-from lib.conditions import digest
 from lib.errors import reason
+from lib.rules import digest
 
 Notification = dict[str, Any]
 

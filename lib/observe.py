@@ -17,7 +17,6 @@ from typing import Any
 
 from lib import (
     cache,
-    conditions,
     config,
     costs,
     facts,
@@ -35,6 +34,7 @@ from lib.budgets import Budget
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Damaged, Unknown, reason
+from lib.rules import Rules
 from lib.runtime import Pane
 from lib.store import UNFINISHED, is_whole, set_aside
 
@@ -112,7 +112,7 @@ def _write(
     home: str,
     session: Session,
     seen: facts.Seen,
-    rule: conditions.Rules | None,
+    rule: Rules | None,
     may_write_cost: Callable[[], bool],
     clock: Clock,
 ) -> None:
@@ -271,9 +271,9 @@ class _Rules:
 
     def __init__(self, home: str, clock: Clock, problems: Problems) -> None:
         self._home, self._clock, self._problems = home, clock, problems
-        self._known: dict[tuple[str, str], conditions.Rules] = {}
+        self._known: dict[tuple[str, str], Rules] = {}
 
-    def __call__(self, project: Project) -> conditions.Rules:
+    def __call__(self, project: Project) -> Rules:
         key = (project.id, project.source)
         if key not in self._known:
             try:

@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lib import conditions, config, costs, events, paths, status, store
+from lib import config, costs, events, paths, status, store
 from lib.budgets import PERIODS, Budget
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Unknown, Unreadable
+from lib.rules import Rules
 
 Record = dict[str, Any]
 SHAPE: store.Shape = {
@@ -86,11 +87,9 @@ def check_owner(home: str, project: Project, facts: Mapping[str, Any] | None = N
         raise AoError(f"cannot use project '{project.id}' for '{project.path}': {why}; give it another id in ao.yaml")
 
 
-def rules(home: str, project: Project, clock: Clock) -> conditions.Rules:
+def rules(home: str, project: Project, clock: Clock) -> Rules:
     """What the conditions of the project's sessions depend on beside their facts."""
-    return conditions.Rules(
-        config.reactions(project), config.setting(project, "merge"), _budget(home, project, clock.iso[:10])
-    )
+    return Rules(config.reactions(project), config.setting(project, "merge"), _budget(home, project, clock.iso[:10]))
 
 
 def raise_budget(home: str, project: Project, limit: str, usd: float, clock: Clock) -> None:

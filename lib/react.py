@@ -7,17 +7,13 @@ People are told afterwards, by lib/fleet.py: here only the intent to tell them i
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import glob
 import os
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lib import (
-    ROOT,
     conditions,
     config,
     deliver,
@@ -26,32 +22,27 @@ from lib import (
     lives,
     merge,
     notify,
-    paths,
     plugins,
-    proc,
     projects,
     publish,
     sessions,
     status,
-    store,
     threads,
 )
+from lib.chores import attend, free_slots
 from lib.clock import Clock
-from lib.config import Config, Project
 from lib.errors import AoError, Busy, Unknown, reason
+from lib.place import Done, Place, Session, detach, names, note, place_of, reaction_of
+from lib.rules import COMMENTS
 from lib.runtime import Pane
 from lib.scm import Moved
 from lib.tell import compose, sentence
 
-Session = dict[str, Any]
-Done = list[dict[str, Any]]  # what was done: [{session_id, project_id, reaction_key, action}], or `error` with why not
 Panes = Callable[[str], Mapping[str, Pane] | None]  # a runtime's terminals by handle, None when it cannot tell
 
 AT_ONCE = 8  # sessions acted upon at the same time
 WITHIN = 30.0  # seconds that a round waits; what takes longer goes on beside the next rounds
 STARTING = 60.0  # seconds in which a process of its own must have begun
-INTERRUPT_AGAIN = 60.0  # seconds after which an agent that works on is interrupted once more
-TURN_OVER_WITHIN = 300.0  # seconds after the end of its work in which an agent may finish its turn
 
 
 WAITS: dict[type[Exception], str] = {  # an error -> what is waited for
@@ -61,19 +52,10 @@ WAITS: dict[type[Exception], str] = {  # an error -> what is waited for
 }
 
 
-class Place(NamedTuple):
-    """Where, by which rules and when something is done about a session."""
-
-    home: str
-    project: Project
-    file: Config
-    clock: Clock
-
-
 def run(home: str, clock: Clock, only: str | None = None) -> Done:
     """Act once on everything that is due, and return what was done."""
     records = sessions.everything(home, only).records
-    settings, slots = projects.Settings(), threading.Semaphore(_free_slots(home, records))
+    settings, slots = projects.Settings(), threading.Semaphore(free_slots(home, records))
     panes = functools.cache(functools.partial(_look, home))  # one call a round, and none when nobody is spoken to
 
     def serve(session: Session) -> Done:
@@ -95,7 +77,7 @@ def preview(home: str, clock: Clock, only: str | None = None) -> Done:
         for key in session.get("conditions") or ():
             step = next_step(place, session, key) if place else due.Wait("a configuration that can be read")
             action = step.action if isinstance(step, due.Step) else None
-            found.append({**_note(session, action, key), "waiting_for": None if action else step.why})
+            found.append({**note(session, action, key), "waiting_for": None if action else step.why})
     return found
 
 
@@ -106,31 +88,22 @@ def forward(home: str, clock: Clock, only: str | None = None) -> Done:
     panes = functools.cache(functools.partial(_look, home))
     for session in sessions.everything(home, only).records:
         place = place_of(home, settings, session, clock)
-        if place and any(key in session["conditions"] for key in conditions.COMMENTS):
+        if place and any(key in session["conditions"] for key in COMMENTS):
             try:
                 with lives.hold(home, session, clock):
-                    for key in conditions.COMMENTS:
+                    for key in COMMENTS:
                         _act(place, sessions.find(home, session["id"]), key, done)
                     _speak(place, sessions.find(home, session["id"]), panes)
             except AoError as error:  # of this one alone
-                done.append({**_note(session, None), "error": reason(error)})
+                done.append({**note(session, None), "error": reason(error)})
     return done
-
-
-def place_of(home: str, settings: projects.Settings, session: Session, clock: Clock) -> Place | None:
-    """None when the session's configuration cannot be read: nothing is done then rather than something else."""
-    try:
-        project = settings.project(session)
-        return Place(home, project, settings.file(session["config_path"]), clock)
-    except AoError:
-        return None
 
 
 def next_step(place: Place, session: Session, key: str) -> due.Step | due.Wait:
     """What an open condition wants now; a wait when it has closed."""
     if key not in session["conditions"]:
         return due.Wait("nothing: it has closed")
-    return due.next_step(session, key, _reaction(place, key), place.clock)
+    return due.next_step(session, key, reaction_of(place, key), place.clock)
 
 
 def is_shared(session: Session, key: str) -> bool:
@@ -189,7 +162,7 @@ def _look(home: str, runtime: str) -> Mapping[str, Pane] | None:
 
 
 def _taken(session: Session, found: Any) -> Done:
-    return found if isinstance(found, list) else [{**_names(session), "error": reason(found)}]
+    return found if isinstance(found, list) else [{**names(session), "error": reason(found)}]
 
 
 def _serve(place: Place, session: Session, panes: Panes, slots: threading.Semaphore) -> Done:
@@ -201,28 +174,14 @@ def _serve(place: Place, session: Session, panes: Panes, slots: threading.Semaph
     except (Busy, sessions.Vanished):
         pass  # an effect on it is under way in another process
     except Exception as error:
-        done.append({**_names(session), "error": reason(error)})
+        done.append({**names(session), "error": reason(error)})
         _note_error(place, session, reason(error))
     return done
 
 
 def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Semaphore, done: Done) -> None:
-    if session.get("doing"):
-        lives.settle(place.home, place.project, session, place.clock)
+    if not attend(place, session, slots, done):
         return
-    with contextlib.suppress(Unknown):  # the tracker cannot be asked now: that is still to be done, and stops nothing
-        _tend_issue(place, session)
-    if _must_end(place, session):
-        prune_too = _must_prune(place, session)
-        done.append(_note(session, "cleanup"))
-        lives.clean_up(place.home, place.project, session, prune_too, place.clock)
-        return
-    if _must_interrupt(place, session):
-        _interrupt(place, session)
-        done.append(_note(session, "interrupt"))
-    if _wants_checks(place, session) and slots.acquire(blocking=False):
-        done.append(_note(session, "ci"))
-        _start_checks(place, session)
     is_spoken_to = sessions.open_message(session) or publish.is_due(place.project, session, place.clock)
     if not is_spoken_to and not any(_is_news(place, session, key) for key in session["conditions"]):
         return
@@ -232,38 +191,12 @@ def _take_turn(place: Place, session: Session, panes: Panes, slots: threading.Se
             return
         if publish.is_due(place.project, session, place.clock):
             publish.attempt(place.home, place.project, session, place.clock)
-            done.append(_note(session, "publish"))
+            done.append(note(session, "publish"))
         keys = list(session["conditions"])
         wants_restore = [key for key in keys if _act(place, sessions.find(place.home, session["id"]), key, done)]
         _speak(place, sessions.find(place.home, session["id"]), panes)
     for key in wants_restore:  # it takes the lock for itself
         _restore(place, sessions.find(place.home, session["id"]), key, done)
-
-
-def _tend_issue(place: Place, session: Session) -> None:
-    """Assign the issue where that was asked for, and close the one whose pull request is merged."""
-    if session.get("assign_issue"):
-        with effects.effect("issue.assign"):
-            why = _ask_tracker(place, session, "assign")
-        done = {"type": "issue_assigned", "issue_id": session["issue_id"], "why_not": why}
-        sessions.update(place.home, session, lambda fresh: fresh.update(assign_issue=False) or [done], place.clock)
-    if status.is_merged(session) and session.get("issue_id") and session.get("issue_closed") is None:
-        with effects.effect("issue.close"):
-            why = _ask_tracker(place, session, "close")
-        done = {"type": "issue_closed", "issue_id": session["issue_id"], "why_not": why}
-        sessions.update(place.home, session, lambda fresh: fresh.update(issue_closed=not why) or [done], place.clock)
-
-
-def _ask_tracker(place: Place, session: Session, verb: str) -> str | None:
-    """Let the tracker do something to the session's issue; why it refuses, as of one that is not its own."""
-    try:
-        tracker = plugins.load("tracker", config.setting(place.project, "tracker"))
-        getattr(tracker, verb)(place.home, place.project, session["issue_id"])
-    except Unknown:
-        raise
-    except AoError as error:
-        return str(error)
-    return None
 
 
 def _speak(place: Place, session: Session, panes: Panes) -> None:
@@ -305,39 +238,39 @@ def _act(place: Place, session: Session, key: str, done: Done) -> bool:
             waits = next(word for kind, word in WAITS.items() if isinstance(error, kind))
             _wait(place, session, key, f"{waits}: {reason(error)}")
             if not isinstance(error, Unknown | Moved):
-                done.append({**_note(session, step.action, key), "error": reason(error)})
+                done.append({**note(session, step.action, key), "error": reason(error)})
     return False
 
 
 def _send(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
-    text = compose(place.home, place.project, session, key, step, _reaction(place, key))
+    text = compose(place.home, place.project, session, key, step, reaction_of(place, key))
     message = deliver.message(text, key, place.clock)
     if intend(place, session, key, step, message["id"], message):
-        done.append(_note(session, step.action, key))
+        done.append(note(session, step.action, key))
 
 
 def _notify(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
-    reaction = _reaction(place, key)
+    reaction = reaction_of(place, key)
     message = sentence(place.home, place.project, session, key, step, reaction)
     news = [session["conditions"][key]["since"], step.action, *(step.items if step.action == "notify" else ())]
     told = notify.notification(key, priority(reaction), message, place.clock, place.project.id, session, news)
     if intend(place, session, key, step, told["id"], told=told):
-        done.append(_note(session, step.action, key))
+        done.append(note(session, step.action, key))
 
 
 def _merge(place: Place, session: Session, key: str, step: due.Step, done: Done) -> None:
-    method = _reaction(place, key).get("merge_method") or config.setting(place.project, "merge.method")
+    method = reaction_of(place, key).get("merge_method") or config.setting(place.project, "merge.method")
     merge.attempt(place.home, place.project, session, method, "", place.clock)
-    done.append(_note(session, step.action, key))
+    done.append(note(session, step.action, key))
 
 
 def _restore(place: Place, session: Session, key: str, done: Done) -> None:
     step, id, error = next_step(place, session, key), deliver.new_id("r"), ""
     if not isinstance(step, due.Step) or step.action != "restore" or not intend(place, session, key, step, id):
         return
-    done.append(_note(session, step.action, key))
+    done.append(note(session, step.action, key))
     if _needs_setting_up(place, session):
-        _detach(place, session, "ao-restore")
+        detach(place, session, "ao-restore")
         return
     try:
         lives.restore(place.home, place.project, session, place.clock)
@@ -392,75 +325,6 @@ def _wait(place: Place, session: Session, key: str, why: str) -> None:
     sessions.update(place.home, session, change, place.clock)
 
 
-def _must_end(place: Place, session: Session) -> bool:
-    """Whether its work is over and its agent or its worktree should go: once the turn is over, but not never."""
-    is_over = status.is_merged(session) or session.get("outcome") == "done"
-    if not is_over or session.get("runtime_state") != "alive":
-        return is_over and _must_prune(place, session)
-    at_rest = session.get("activity") in ("ready", "idle", "exited")
-    return at_rest or place.clock.elapsed(session.get("over_since")) >= TURN_OVER_WITHIN
-
-
-def _must_prune(place: Place, session: Session) -> bool:
-    wanted = status.is_merged(session) and config.setting(place.file, "lifecycle.on_merge") == "prune"
-    return wanted and os.path.isdir(session.get("workspace_path") or "")
-
-
-def _must_interrupt(place: Place, session: Session) -> bool:
-    """Whether an agent is at work although its budget is used up: told so by a key, and again after a while."""
-    hold = session.get("hold") or {}
-    is_spending = hold.get("reason") == "budget" and session.get("activity") == "active"
-    if not is_spending or session.get("runtime_state") != "alive":
-        return False
-    at = hold.get("interrupted_at")
-    return at is None or place.clock.elapsed(at) >= INTERRUPT_AGAIN
-
-
-def _interrupt(place: Place, session: Session) -> None:
-    key = plugins.load("agent", session["agent"]).interrupt()
-
-    def change(fresh: Session) -> None:
-        if fresh.get("hold"):
-            fresh["hold"]["interrupted_at"] = place.clock.iso
-
-    with effects.hold(place.home, session):
-        sessions.update(place.home, session, change, place.clock)
-        with effects.effect("hold.interrupt"):
-            if key:
-                plugins.load("runtime", session["runtime"]).press(place.home, session["runtime_handle"], key)
-
-
-def _wants_checks(place: Place, session: Session) -> bool:
-    """Whether `ao-ci` should be started: the forge runs no checks, some are wanted, and nobody is at it."""
-    pull = session.get("pr")
-    if not pull or session.get("pr_unknown_since"):
-        return False
-    scm = plugins.load("scm", config.setting(place.project, "scm"))
-    ci = {"project_id": session["project_id"], "id": f"ci-{pull['number']}"}
-    return bool(scm.ci_wanted(pull, place.project)) and not effects.is_under_way(place.home, ci)
-
-
-def _free_slots(home: str, records: Sequence[Session]) -> int:
-    """How many more `ao-ci` this machine may run in this round."""
-    if not any(status.has_open_pr(session) for session in records):
-        return 0
-    held = glob.glob(os.path.join(glob.escape(home), "locks", "effect", "*", "ci-*.lock"))
-    return max(0, (os.cpu_count() or 2) - sum(store.is_held(path.removesuffix(".lock")) for path in held))
-
-
-def _start_checks(place: Place, session: Session) -> None:
-    """Start `ao-ci`, in a process and under a lock of its own."""
-    with effects.effect("ci.start"):
-        _detach(place, session, "ao-ci")
-
-
-def _detach(place: Place, session: Session, script: str) -> None:
-    """Start a script for a session on its own; what it says is kept in logs/."""
-    environment = {**os.environ, "AO_HOME": place.home, "AO_CONFIG": place.project.source}
-    log = paths.log(place.home, place.project.id, f"{session['id']}.{script}.log")
-    proc.detach([sys.executable, os.path.join(ROOT, "bin", script), session["id"]], log, environment)
-
-
 def _note_error(place: Place, session: Session, message: str | None) -> None:
     """Keep why a turn went wrong until one goes well, and log it once."""
 
@@ -470,18 +334,6 @@ def _note_error(place: Place, session: Session, message: str | None) -> None:
 
     if session.get("react_error") != message:
         sessions.update(place.home, session, change, place.clock)
-
-
-def _reaction(place: Place, key: str) -> Mapping[str, Any]:
-    return config.reactions(place.project).get(key) or {}
-
-
-def _names(session: Session) -> dict[str, Any]:
-    return {"session_id": session["id"], "project_id": session["project_id"]}
-
-
-def _note(session: Session, action: str | None, key: str | None = None) -> dict[str, Any]:
-    return {**_names(session), "reaction_key": key, "action": action}
 
 
 def _triggered(key: str, step: due.Step, attempts: int, told: notify.Notification | None) -> list[dict[str, Any]]:

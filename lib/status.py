@@ -132,6 +132,12 @@ def is_live(session: Session) -> bool:
     return session.get("status") not in TERMINAL
 
 
+def can_work(session: Session) -> bool:
+    """Whether an agent runs that is neither parked nor waiting for a person."""
+    is_free = not session.get("hold") and session.get("activity") != "waiting_input"
+    return is_free and session.get("runtime_state") == "alive" and not is_over(session)
+
+
 def needs_looking(session: Session) -> bool:
     """Live, or with an agent that still runs, a cleaning that is not finished, or a word that was not heard yet."""
     if is_live(session) or session.get("doing") or not has_ended(session):

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib import config, plugins, prompts
-from lib.conditions import COMMENTS
 from lib.config import Project
 from lib.due import Step
 from lib.errors import AoError, Unknown
+from lib.rules import COMMENTS
 from lib.spawn import open_pr
 
 Session = dict[str, Any]

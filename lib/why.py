@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib import conditions, due, render, status
+from lib import due, render, status
 from lib.clock import Clock
 from lib.overview import PAUSED
 from lib.render import age
+from lib.rules import KEYS
 
 Session = Mapping[str, Any]
 
@@ -27,7 +28,7 @@ def lines(session: dict[str, Any], reactions: Mapping[str, Any] | None, paused_a
         lasts = age(clock.elapsed(condition["since"]))
         step = _next(session, key, reactions, clock)
         found.append(f"  open: {key} for {lasts}, {condition['attempts']} delivered; {step}")
-        found.append(f"    it closes when: {conditions.KEYS[key].closes_when}")
+        found.append(f"    it closes when: {KEYS[key].closes_when}")
     for message in session.get("inbox") or ():
         if message["state"] != "confirmed":
             is_open = message["state"] in ("queued", "sending", "delivered")

@@ -36,7 +36,7 @@ def statuses() -> str:
 
 
 def conditions() -> str:
-    from lib import conditions as rules
+    from lib import rules
 
     body = [[f"`{rule.key}`", rule.opens_when, rule.closes_when, rule.due_for] for rule in rules.RULES]
     return rows(["condition", "opens when", "closes when", "due again for"], body)

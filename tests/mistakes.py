@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from lib import (
+    chores,
     conditions,
     deliver,
     due,
@@ -31,6 +32,7 @@ from lib import (
     projects,
     react,
     ready,
+    rules,
     sessions,
     spawn,
     status,
@@ -142,7 +144,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "merges_respect_retries": (due._tries, "return failures if", "return 0 if"),
     "only_what_was_ready_is_merged": (ready.blockers, "return found", "return []"),
     "a_merge_is_saved_before_it_happens": (merge._begin, 'record["doing"] = doing', "pass"),
-    "an_issue_is_closed_by_its_merge": (react._tend_issue, "if status.is_merged(session) and", "if"),
+    "an_issue_is_closed_by_its_merge": (chores._tend_issue, "if status.is_merged(session) and", "if"),
     "what_is_read_is_what_was_written": (overview.entries, 'known[path]["signature"] == signature', "True"),
     "event_ids_grow": (events.append, "last_id(home) + 1", "1"),
     "a_terminal_belongs_to_a_record": (spawn.roll_back, STOP, "pass"),
@@ -152,11 +154,11 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "return False and",
     ),
     "a_person_hears_of_what_may_not_have_arrived": (
-        conditions._is_answered_for,
+        rules._is_answered_for,
         ' and not (is_its_last and condition["escalated_at"])',
         "",
     ),
-    "the_agents_of_ended_sessions_end": (react._must_end, "is_over = ", "is_over = False and "),
+    "the_agents_of_ended_sessions_end": (chores._must_end, "is_over = ", "is_over = False and "),
     "what_a_dead_process_began_is_settled": (
         lives.settle,
         '_settle(home, project, sessions.find(home, session["id"]), clock)',

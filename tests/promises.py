@@ -11,8 +11,9 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from lib import conditions, config, due, events, merge, overview, paths, projects, sessions, status, store
+from lib import config, due, events, merge, overview, paths, projects, sessions, status, store
 from lib.clock import duration
+from lib.rules import KEYS
 
 if TYPE_CHECKING:
     from outside import Terminal
@@ -109,7 +110,7 @@ def what_is_told_stays_told_while_it_is_the_matter(sim: Simulation, before: Reco
     wrong = []
     for key in set(before["told"]) & set(after["conditions"]):
         lost = {*before["told"][key]} - {*(after["told"].get(key) or ())}
-        wrong += sorted(lost & {*conditions.KEYS[key].items(after)})
+        wrong += sorted(lost & {*KEYS[key].items(after)})
     return wrong
 
 
@@ -139,7 +140,7 @@ def what_is_over_is_not_begun_to_be_said(sim: Simulation, before: Record, after:
     known = {one["id"]: one for one in before["inbox"]}
     begun = [one for one in after["inbox"] if one["attempts"] and not known.get(one["id"], one)["attempts"]]
     about = {one["id"]: sim.covers.get(one["id"], ("", (), "")) for one in begun}
-    return [id for id, (key, items, _) in about.items() if key and not {*conditions.KEYS[key].items(after)} & {*items}]
+    return [id for id, (key, items, _) in about.items() if key and not {*KEYS[key].items(after)} & {*items}]
 
 
 def a_settled_message_stays_as_it_is(sim: Simulation, before: Record, after: Record) -> object:
@@ -345,7 +346,7 @@ def a_person_hears_of_what_may_not_have_arrived(sim: Simulation) -> object:
     for record in sim.live():
         for id in [one["id"] for one in record["inbox"] if one["state"] == "unconfirmed"]:
             key, items, _ = sim.covers.get(id, ("message-waiting", (), ""))
-            is_over = items and not (key in record["conditions"] and {*items} & {*conditions.KEYS[key].items(record)})
+            is_over = items and not (key in record["conditions"] and {*items} & {*KEYS[key].items(record)})
             heard = [one for one in sim.world.people_heard if one["session_id"] == record["id"]]
             about = [one for one in heard if one["reaction_key"] in (key, "message-waiting")]
             if not is_over and not any(one["at"] >= sim.unsure[id] for one in about):

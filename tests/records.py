@@ -7,6 +7,7 @@ from typing import Any
 from lib import conditions, sessions
 from lib.budgets import Budget
 from lib.clock import Clock, iso
+from lib.rules import Rules, digest
 
 START = 1_800_000_000.0
 MERGE = {"require_review": True, "require_checks": True, "settle": "30s"}
@@ -64,7 +65,7 @@ def ready_pull(**fields: Any) -> dict[str, Any]:
 
 def evaluate(record: dict[str, Any], seconds: float = 0.0, **reactions: Any) -> dict[str, Any]:
     """The record's open conditions after an evaluation so many seconds after START."""
-    conditions.evaluate(record, conditions.Rules(reactions, MERGE, BUDGET), at(seconds))
+    conditions.evaluate(record, Rules(reactions, MERGE, BUDGET), at(seconds))
     found: dict[str, Any] = record["conditions"]
     return found
 
@@ -72,7 +73,7 @@ def evaluate(record: dict[str, Any], seconds: float = 0.0, **reactions: Any) -> 
 def intend(record: Any, key: str, action: str = "send-to-agent", seconds: float = 0.0) -> None:
     """Save the intent of a reaction to everything that is due, as a reaction does."""
     items = conditions.due_items(record, key)
-    intent = {"id": "m-1", "fingerprint": conditions.digest(*items), "action": action, "at": at(seconds).iso}
+    intent = {"id": "m-1", "fingerprint": digest(*items), "action": action, "at": at(seconds).iso}
     intent |= {"items": items, "head_sha": (record.get("pr") or {}).get("head_sha")}
     record["conditions"][key].update(intent=intent, result=None)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from records import BUDGET, at, session
 
-from lib import conditions, facts, status
+from lib import facts, status
 from lib.agent import Story
 from lib.budgets import Budget
 from lib.facts import Seen
+from lib.rules import Rules
 
 LIMITS = {"session_usd": 10.0, "day_usd": 20.0, "month_usd": 50.0, "warn_at": 0.8}
 TODAY = "2027-01-15"
@@ -54,7 +55,7 @@ def look(record, seconds, usd, **fields):
     """Fold a look at which the agent has spent that much of a model at 2 USD per million."""
     days = {TODAY: {"claude-sonnet-5": {"input_tokens": int(usd * 500_000)}}}
     seen = Seen(facts.basis(record), "alive", story=Story("active", 1.0, days=days, **fields))
-    facts.fold(record, seen, conditions.Rules({}, {}, BUDGET), at(seconds))
+    facts.fold(record, seen, Rules({}, {}, BUDGET), at(seconds))
     record["status"] = status.derive(record, at(seconds))
     return record
 

@@ -9,6 +9,7 @@ from records import GREEN, RED, RUNNING, START, ago, at, deliver, evaluate, inte
 
 from lib import conditions
 from lib.clock import Clock, iso
+from lib.rules import AXES, KEYS, RULES, Rules
 
 TWO_RED = [*RED, {"name": "lint", "status": "failed"}]
 BOTH = [*RED, {"name": "lint", "status": "running"}]
@@ -418,7 +419,7 @@ def test_the_agents_own_time_leaves_out_ci_questions_and_holds():
 def test_hours_in_which_nobody_looked_are_nobodys_turn():
     record = session(**{**LONG_IDLE, "activity": "blocked", "activity_since": ago(10), "turn_since": ago(10)})
     clock = Clock(START + 7200, ((START, START + 7200),))
-    conditions.evaluate(record, conditions.Rules({}, {"settle": "30s"}), clock)
+    conditions.evaluate(record, Rules({}, {"settle": "30s"}), clock)
     assert record["conditions"] == {}
 
 
@@ -452,6 +453,6 @@ def test_ready_becomes_idle_by_the_clock_and_counts_from_when_it_was_ready():
 
 
 def test_every_condition_is_documented_and_has_a_case():
-    for rule in conditions.RULES:
-        assert rule.opens_when and rule.closes_when and rule.due_for and rule.about in conditions.AXES
-    assert {key for _, key in OPENS.values() if key} == set(conditions.KEYS)
+    for rule in RULES:
+        assert rule.opens_when and rule.closes_when and rule.due_for and rule.about in AXES
+    assert {key for _, key in OPENS.values() if key} == set(KEYS)

@@ -8,11 +8,12 @@ import pytest
 import records
 from records import GREEN, MERGE, RED, RUNNING, ago, at, session
 
-from lib import conditions, facts, status
+from lib import facts, status
 from lib.agent import Reading
+from lib.rules import Rules
 from lib.scm import UNASKED
 
-RULES = conditions.Rules({}, MERGE)
+RULES = Rules({}, MERGE)
 READY, ACTIVE, QUESTION = Reading("ready"), Reading("active"), Reading("waiting_input", "go on?")
 
 

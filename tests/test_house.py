@@ -21,10 +21,10 @@ TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "faults", "paths", "store", "keeper", "proc", "threads", "cache", "plugins", "kinds"),
     *("config", "git", "render", "gh", "cli", "costs", "transcripts", "launcher"),
-    *("budgets", "ready", "status", "overview", "conditions", "due", "why", "events"),
+    *("budgets", "ready", "status", "overview", "rules", "conditions", "due", "why", "events"),
     *("sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "publish", "spawn", "lives", "observe"),
-    *("tell", "react", "fleet", "rounds", "here"),
+    *("tell", "place", "chores", "react", "fleet", "rounds", "here"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
 SLOTS = ("runtime", "agent", "workspace", "scm", "tracker", "notifier")

@@ -21,6 +21,7 @@ from terminals import logged
 
 from lib import conditions, effects, launch, lives, loop, paths, rounds, sessions
 from lib.errors import Unknown
+from lib.rules import Rules
 from lib.runtime import tmux
 
 
@@ -421,7 +422,7 @@ def test_with_a_claim_what_was_to_be_said_about_another_pull_request_is_over_at_
 
     def about_another(record):
         record["pr"] = pull(RED, number=9)
-        conditions.evaluate(record, conditions.Rules({}, MERGE), clock)
+        conditions.evaluate(record, Rules({}, MERGE), clock)
         intend(record, "ci-failed")
         record["inbox"].append({"id": "m-1", "from": "ci-failed", "text": "x", "state": "queued", "attempts": 0})
 

@@ -108,7 +108,7 @@ def test_an_agent_is_interrupted_although_the_one_who_does_it_is_killed(world, p
     """F23"""
     id = parked(world)
     assert react(f"hold.interrupt:{point}") == -signal.SIGKILL
-    monkeypatch.setattr("lib.react.INTERRUPT_AGAIN", 0.0)
+    monkeypatch.setattr("lib.chores.INTERRUPT_AGAIN", 0.0)
 
     def rests():
         world.look()

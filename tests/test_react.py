@@ -13,7 +13,7 @@ from conftest import ROOT, until
 from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, red, told
 from terminals import launch
 
-from lib import cli, effects, notify, paths, react, rounds, sessions, status, store
+from lib import cli, effects, notify, paths, proc, react, rounds, sessions, status, store
 from lib.errors import AoError, Unknown
 from lib.notifier import stdout
 from lib.runtime import tmux
@@ -577,8 +577,8 @@ def pending(number: int, head: str = "a" * 40) -> dict:
 
 def test_checks_are_started_where_nobody_runs_them_and_no_more_than_there_are_processors(home, monkeypatch):
     started = []
-    monkeypatch.setattr(react.proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
-    monkeypatch.setattr(react.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     configure(home, ci=[{"name": "test", "run": "true"}])
     for number in range(1, 7):
         record(home, f"shop-{number}")
@@ -747,7 +747,7 @@ def test_a_round_ends_at_ctrl_c_whatever_is_under_way(home, tmp_path):
 
 def test_a_restore_with_set_up_commands_goes_on_by_itself(home, monkeypatch):
     started = []
-    monkeypatch.setattr(react.proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
+    monkeypatch.setattr(proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
     configure(home, post_create=["npm install"], reactions={"agent-exited": {"action": "restore"}})
     record(home, workspace_path=os.path.join(home, "pruned"))
     change(home, runtime_state="exited", ended_at=clock().iso, activity="exited")
