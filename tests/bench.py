@@ -77,6 +77,23 @@ class Bench:
         for row in json.loads(done.stdout):
             self.rows.append(tuple(row))
 
+    def growth(self, folder: str, count: int, size: int) -> None:
+        """Measure what it adds to a look that every transcript has grown by 2 kB."""
+        import fleets
+
+        fleet(folder, count, size)
+        environment = {**ENVIRONMENT, "AO_HOME": os.path.join(folder, "home")}
+        environment["PATH"] = os.path.join(folder, "programs") + os.pathsep + environment["PATH"]
+        tick, added = [os.path.join(BIN, "ao-tick")], list[float]()
+        first = Run(tick, environment).seconds
+        Run(tick, environment)
+        for turn in range(5):
+            idle = Run(tick, environment).seconds
+            fleets.grow(os.path.join(folder, "claude"), turn)
+            added.append(Run(tick, environment).seconds - idle)
+        measured = f"{median(added):.2f} s more of CPU; the first look at all {first:.1f} s"
+        self.add(f"ao-tick, {count} transcripts of {size / 1e6:.0f} MB have grown by 2 kB", measured, "0.5 s")
+
     def tick(self, folder: str, count: int, bound: str) -> None:
         """Measure a look at a fleet in which nothing has changed."""
         home, calls = os.path.join(folder, "home"), os.path.join(folder, "calls")
@@ -106,9 +123,9 @@ def written(home: str) -> "dict[str, int]":
     return {one.path: one.stat().st_mtime_ns for one in os.scandir(folder) if one.name.endswith(".yaml")}
 
 
-def fleet(folder: str, count: int) -> str:
+def fleet(folder: str, count: int, *transcripts: int) -> str:
     os.makedirs(folder)
-    Run([os.path.join(ROOT, "tests", "fleets.py"), folder, str(count)], ENVIRONMENT)
+    Run([os.path.join(ROOT, "tests", "fleets.py"), folder, str(count), *map(str, transcripts)], ENVIRONMENT)
     return folder
 
 
@@ -150,6 +167,7 @@ def main() -> int:
         bench.start("ao-hook report ready", "1.5 ×", [script["ao-hook"], "report", "ready"], homes[10])
         for count in (10, 100, 1000):
             bench.tick(fleets[count], count, "1 s, 1 call, 0 written" if count == 1000 else "")
+        bench.growth(os.path.join(scratch, "transcripts"), 200, 20_000_000)
         bench.forge(os.path.join(scratch, "forge"))
         bench.latency(3)
         for name, path in script.items():

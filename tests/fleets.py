@@ -5,7 +5,10 @@ A thousand real agents need minutes to start. Everything here looks to ao as if 
 
 from __future__ import annotations
 
+import glob
+import json
 import os
+import re
 import sys
 import time
 from typing import Any, NamedTuple
@@ -54,6 +57,34 @@ def make(folder: str, count: int) -> Fleet:
         if _has_pull(id):
             _pull(world.home, id, base, head, now)
     return _tmux(folder, world.home, ids)
+
+
+def tell(fleet: Fleet, folder: str, size: int) -> None:
+    """Make Claude Code the agent of them all, each with a transcript of `size` bytes, of which most is a gap."""
+    for record in sessions.everything(fleet.home).records:
+        record.update(agent="claude-code", agent_config={"records": folder})
+        _write(paths.session(fleet.home, "shop", record["id"]), record)
+        path = transcript(folder, record["workspace_path"])
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.truncate(size)
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+
+
+def transcript(folder: str, worktree: str) -> str:
+    return os.path.join(folder, "projects", re.sub("[^a-zA-Z0-9]", "-", worktree), "a.jsonl")
+
+
+def grow(folder: str, turn: int) -> None:
+    """Add a message of 2 kB to each transcript."""
+    at = clock.iso(time.time())
+    message = {"id": f"msg-{turn}", "model": "claude-sonnet-4-5", "role": "assistant", "stop_reason": "tool_use"}
+    message |= {"usage": {"input_tokens": 10, "output_tokens": 20}, "content": [{"type": "text", "text": "x" * 1800}]}
+    line = json.dumps({"type": "assistant", "timestamp": at, "message": message}) + "\n"
+    for path in glob.glob(os.path.join(glob.escape(folder), "projects", "*", "*.jsonl")):
+        with open(path, "a") as file:
+            file.write(line)
 
 
 def _has_pull(id: str) -> bool:
@@ -119,4 +150,6 @@ def _tmux(folder: str, home: str, ids: list[str]) -> Fleet:
 
 
 if __name__ == "__main__":
-    make(sys.argv[1], int(sys.argv[2]))
+    made = make(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 3:
+        tell(made, os.path.join(sys.argv[1], "claude"), int(sys.argv[3]))
