@@ -14,7 +14,6 @@ from lib import git
 from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
-DECISIONS = ("approved", "changes_requested", "commented")
 
 
 def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, said: Mapping[str, Any]) -> None:
