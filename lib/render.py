@@ -24,6 +24,7 @@ GAP = "  "
 # does: it has the names by which things are called.
 ROOMY, TEXT, NARROWEST = 24, 20, 6
 LONGEST = 120  # characters of what others wrote, where a line is cut by no terminal
+SLUG = 40  # characters of a name that is made of a title
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 _CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
@@ -107,6 +108,16 @@ def clip(line: str, room: int) -> str:
 def brief(text: str) -> str:
     """A title or a task in one line, however long its author made it."""
     return fit(plain(text), LONGEST)
+
+
+def slug(text: str) -> str:
+    """A title as a part of a file's or branch's name: letters and digits of ASCII with dashes; "" when it has none."""
+    import re
+    import unicodedata
+
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = "-".join(re.findall(r"[a-z0-9]+", plain))
+    return words[:SLUG].rsplit("-", 1)[0] if len(words) > SLUG else words
 
 
 def counted(number: int, word: str) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -46,7 +45,6 @@ KINDS = {  # the first part of a branch's name, and the words of a label or titl
     "chore": {"chore"},
     "perf": {"perf"},
 }
-SLUG = 40  # characters
 
 
 class Request(NamedTuple):
@@ -343,7 +341,7 @@ def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
     title = issue.title if issue else str(request.task or "task")
     words = re.findall(r"[a-z]+", " ".join([*(issue.labels if issue else ()), title]).lower())
     kind = next((kind for word in words for kind, known in KINDS.items() if word in known), "feat")
-    parts = [_slug(issue.id.lstrip("0") or "0") if issue else "", _slug(title)]
+    parts = [render.slug(issue.id.lstrip("0") or "0") if issue else "", render.slug(title)]
     name = "-".join(part for part in parts if part) or record["id"]
     wanted = "/".join(part for part in (namespace, kind, name) if part)
     folders = [wanted[:place] for place, char in enumerate(wanted) if char == "/"]
@@ -355,12 +353,6 @@ def _new_branch(request: Request, record: Session, taken: set[str]) -> str:
 
 def _is_taken(name: str, taken: set[str]) -> bool:
     return name in taken or any(other.startswith(name + "/") for other in taken)
-
-
-def _slug(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    words = "-".join(re.findall(r"[a-z0-9]+", plain))
-    return words[:SLUG].rsplit("-", 1)[0] if len(words) > SLUG else words
 
 
 def _link(repository: str, path: str, name: str) -> None:

@@ -11,7 +11,6 @@ import builtins
 import glob
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +56,7 @@ def create(home: str, project: Project, title: str, body: str, labels: Sequence[
         raise AoError(f"cannot make an issue in '{project.id}': its title is empty")
     parts = [f"# {title}", f"Labels: {', '.join(labels)}" if labels else "", body.strip("\n")]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    folder, slug = os.path.join(project.path, FOLDER), _slug(title)
+    folder, slug = os.path.join(project.path, FOLDER), render.slug(title) or "issue"
 
     def reserve(states: dict[str, Any]) -> None:
         last, known = states.get("last", 0), _files(project)
@@ -162,11 +161,6 @@ def _parse(text: str) -> tuple[str, builtins.list[str], str]:
 
 def _line(text: str) -> str:
     return " ".join(render.harmless(text).split())[:LONGEST_TITLE]
-
-
-def _slug(title: str) -> str:
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:50].strip("-") or "issue"
 
 
 def _name(number: int, slug: str) -> str:
