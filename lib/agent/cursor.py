@@ -11,7 +11,7 @@ from its documentation, and where that is silent from what other projects have r
     CURSOR_DATA_DIR                                     Untrivial-ai/agent-orchestrator, pull request 2567
     the input box and its placeholders                  awslabs/cli-agent-orchestrator, issue 299
     `ctrl+c to stop` while it works; one Ctrl-C does    kunchenguid/firstmate, pull requests 491 and 501
-    answers with their keys, the line of its work       herdrdev/herdr, issue 3657 (cursor.toml)
+    answers with their keys                             herdrdev/herdr, issue 3657 (cursor.toml)
     the dialog of trust                                 stablyai/orca, issue 11765
 
 That `--` ends its options is a convention, which other projects use with it.
@@ -58,9 +58,7 @@ POINTER = re.compile(r"[→▶](?: |$)")
 OPTION = re.compile(r"[→▶] (?:\[[a-z]\] |.*\((?:y|n|p|tab|shift\+tab|enter|esc(?: or [a-z])*)\)$)")
 PLACEHOLDERS = ("", "Plan, search, build anything", "Add a follow-up")
 FRAME = " │┃"
-STOP = re.compile(r"(?:^|\s{2,})ctrl\+c to stop$")
-WORKS = re.compile(r"[⬡⬢\u2800-\u28ff]+ \w+ing\b")
-NEAR = 6  # lines above the input box that tell what happens now
+STOP = re.compile(r"(?:^|\s{2,})ctrl\+c to stop$")  # shown while it works, and only then
 ABOVE = 12  # lines above the chosen answer that may belong to a question
 LONGEST_QUESTION = 1500
 LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
@@ -113,8 +111,7 @@ def read(project: Project, screen: str) -> Reading:
         return Reading("waiting_input", _question(text)) if _hints(text) else Reading(None)
     if OPTION.match(lines[place]):
         return Reading("waiting_input", _question("\n".join(lines[max(0, place - ABOVE) :])))
-    is_busy = any(map(STOP.search, lines[place:])) or any(map(WORKS.match, lines[max(0, place - NEAR) : place]))
-    return Reading("active" if is_busy else "ready")
+    return Reading("active" if any(map(STOP.search, lines[place:])) else "ready")
 
 
 def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
