@@ -214,9 +214,10 @@ def _chats(session: Session) -> list[str]:
     names.add(re.sub("[^a-zA-Z0-9]", "-", path.replace(".", "")))
     folders = [os.path.join(glob.escape(home), "projects", name, "agent-transcripts") for name in names]
     changed = dict[str, float]()
-    for found in (one for folder in folders for form in ("*.jsonl", "*/*.jsonl") for one in glob.glob(f"{folder}/{form}")):
-        with contextlib.suppress(OSError):
-            changed[found] = os.path.getmtime(found)
+    for folder in folders:
+        for found in (*glob.glob(f"{folder}/*.jsonl"), *glob.glob(f"{folder}/*/*.jsonl")):
+            with contextlib.suppress(OSError):
+                changed[found] = os.path.getmtime(found)
     born = clock.parse(session["created_at"]) or 0.0
     return sorted((one for one, at in changed.items() if at >= born), key=lambda one: changed[one])
 
