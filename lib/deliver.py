@@ -146,7 +146,8 @@ def _answer(line: Line, text: str) -> bool:
     time.sleep(SETTLE)
     after = line.screen()
     asks = line.agent.read(line.project, after).question
-    stands = after.rpartition("\n")[2].startswith(before.rpartition("\n")[2])
+    end = before[before.rstrip().rfind("\n") + 1 :]  # with the blank lines down to the cursor
+    stands = "\n".join(after.split("\n")[-1 - end.count("\n") :]).startswith(end)
     if after == before or not (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
         return after != before
     line.press("Enter")

@@ -112,21 +112,24 @@ def has_draft(project: Project, screen: str) -> bool:
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
+    text = history or ""
+    return shown(session, ids, text, text.rpartition("\n")[2], _state(_patterns(project), text)[0] == "ready")
+
+
+def shown(session: Session, ids: Sequence[str], history: str, draft: str, is_at_rest: bool) -> dict[str, bool | None]:
     """An id with anything below it was received. One that is nowhere was not, as far as that can be known.
 
     It can be when the scrollback is whole (it begins with the launcher's banner), the prompt is back, and either the
     program is known to show what it is sent or the message may never have been typed (`sending`).
     """
-    text = history or ""
-    last = text.rpartition("\n")[2]
-    shown, drafted = set(MESSAGE.findall(text)), set(MESSAGE.findall(last))
-    whole = text.startswith(launcher.BANNER) and _state(_patterns(project), text)[0] == "ready"
+    seen, drafted = set(MESSAGE.findall(history)), set(MESSAGE.findall(draft))
+    whole = history.startswith(launcher.BANNER) and is_at_rest
     sending = {entry["id"] for entry in session.get("inbox") or () if entry.get("state") == "sending"}
     answers: dict[str, bool | None] = dict.fromkeys(ids)
     for id in ids:
-        if id in shown - drafted:
+        if id in seen - drafted:
             answers[id] = True
-        elif whole and id not in shown and (shown or id in sending):
+        elif whole and id not in seen and (seen or id in sending):
             answers[id] = False
     return answers
 
