@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import render
-from lib.config import Project, setting
+from lib.config import Project, publishes, setting
 from lib.errors import AoError
 from lib.scm import Comment, Failure
 from lib.tracker import Issue
@@ -111,7 +111,7 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
         "has_remote": setting(project, "scm") != "local",
-        "opens_pr": setting(project, "publish") == "agent",
+        "opens_pr": not publishes(project, session["agent"]),
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 
