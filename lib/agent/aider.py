@@ -5,9 +5,8 @@ and `log.jsonl`, what each answer cost. The chat has no times and the log no wor
 its screen alone: where its prompt is the last line, it rests.
 
 It commits, and can neither push nor open a pull request. Answers come whole (`--no-stream`), because of a streamed one
-it only guesses the tokens. Its numbers have no caches apart: what came from one counts like any other input, which is
-more than it cost. What its weak model does, commit messages and summaries, is in no record, and neither is an answer
-that was interrupted.
+it only estimates the tokens. What its weak model does, commit messages and summaries, is in no record, and neither is
+an answer that was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, config, git, paths, proc, transcripts
+from lib import clock, config, costs, git, paths, proc, transcripts
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
@@ -35,20 +34,21 @@ ALWAYS = (
     *("--no-check-update", "--no-show-release-notes", "--no-show-model-warnings", "--no-analytics"),
     "--no-gitignore",  # which it would change, and commit
     "--no-detect-urls",  # whose pages it would put into messages
-    "--no-stream",
+    *("--no-stream", "--auto-commits"),
 )
 ENVIRONMENT = {"BROWSER": "true"}  # with --yes-always it opens the pages that errors name
 EXCLUDES = (".aider*",)
-PROMPT = re.compile(r"(?:[a-z-]+)?>(?: |$)")  # behind the name of a chat mode
-ASKS = re.compile(r"\(Y\)es/\(N\)o.*\[\w+\]: ?(?P<answer>\S*)$")
-RULE = re.compile(r"─{20,}")
-NEAR = 12  # lines of a dialog
+PROMPT = re.compile(r"(?!multi>)(?:[a-z-]+)?>(?: |$)")  # behind a chat mode; where it says multi, Enter sends nothing
+ASKS = re.compile(r"\(Y\)es/\(N\)o.*\[\w+\]: ?(?:y(?:es)?|no?|a(?:ll)?|s(?:kip)?|d(?:on't)?)?$")
+BEFORE = re.compile(r"─{20,}|>|Tokens: ")  # what a question begins behind
+NEAR = 20  # lines of a question
 SAID = b"#### "  # before each line of a person's
-ERROR = re.compile(r"> (litellm\.(?:\w+): .*|Model \S+ has hit a token limit!)")
-ANSWERED = b"> Tokens: "
+ERROR = re.compile(r"> (litellm\.\w+: .*|Model \S+ has hit a token limit!)")
+ENDS_ERROR = (SAID, b"> Tokens: ", b"> ^C again to exit")
 KEYS = re.compile(r"^[^#]*(?:api[-_]key|_API_KEY)", re.M | re.I)
 LONGEST_QUESTION = 1500
 LONGEST_ERROR = 500
+EVEN = 0.01  # of a token, that a whole number may be missed by
 
 
 def prepare(project: Project, session: Session) -> None:
@@ -75,15 +75,14 @@ def resume(project: Project, session: Session) -> Launch | None:
 
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
-    """What it cost by its log, and by its chat whether the model has failed it; the time of that is the chat's."""
+    """What it cost by its log, and by its chat whether the model has failed it."""
     for line in transcripts.appended(state, os.path.join(_folder(session), "log.jsonl")):
         _take(state, line, (session.get("agent_config") or {}).get("model") or "")
     for line in transcripts.appended(state, _chat(session)):
         found = ERROR.match(line.decode("utf-8", "replace"))
         if found:
-            at = clock.iso(os.stat(_chat(session)).st_mtime)
-            _tale.tell(state, at, "blocked", found[1].strip()[:LONGEST_ERROR])
-        elif line.startswith((SAID, ANSWERED)):
+            _tale.tell(state, state.get("asked_at") or "", "blocked", found[1].strip()[:LONGEST_ERROR])
+        elif line.startswith(ENDS_ERROR):
             state.pop("tells", None)
     return _tale.story(state)
 
@@ -193,21 +192,36 @@ def _has_key(project: Project) -> bool:
 def _take(state: dict[str, Any], line: bytes, model: str) -> None:
     """Count an answer. It has no id, and a name only where the model is one that everybody knows."""
     entry = _tale.parsed(line)
-    said = entry.get("properties") or {}
+    said, at = entry.get("properties") or {}, clock.iso(entry.get("time") or 0)
+    if entry.get("event") == "message_send_starting":
+        state["asked_at"] = at
     if entry.get("event") != "message_send":
         return
-    name = str(said.get("main_model") or "")
+    name = str(said.get("main_model"))
+    if name == "None" or name.endswith("REDACTED"):
+        name = model
+    sent, received = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
+    cached = _from_cache(name, sent, received, said.get("cost") or 0)
     counts = {
-        "input_tokens": said.get("prompt_tokens") or 0,
-        "output_tokens": said.get("completion_tokens") or 0,
-        "cache_read_tokens": 0,
+        "input_tokens": sent - cached,
+        "output_tokens": received,
+        "cache_read_tokens": cached,
         "cache_creation_tokens": 0,
         "cache_creation_1h_tokens": 0,
     }
-    if not name or name in ("None", "REDACTED") or name.endswith("/REDACTED"):
-        name = model
-    id = "/".join(str(one) for one in (entry.get("time"), said.get("total_cost"), *counts.values()))
-    _tale.count(state, clock.iso(entry.get("time") or 0), name, id, counts)
+    _tale.count(state, at, name, f"{entry.get('time')}/{sent}/{received}/{said.get('total_cost')}", counts)
+
+
+def _from_cache(model: str, sent: int, received: int, cost: float) -> int:
+    """How many of the tokens sent came from a cache, which it does not say: what its own price is lower by.
+
+    Where that comes to no whole number of tokens it has reckoned with other prices, and nothing is known of a cache.
+    """
+    rate, full = costs.price(model), costs.usd(model, {"input_tokens": sent, "output_tokens": received})
+    if not rate or not full or not cost or rate.get("cache_read", rate["input"]) >= rate["input"]:
+        return 0
+    found = (full - cost) * 1e6 / (rate["input"] - rate["cache_read"])
+    return round(found) if abs(found - round(found)) < EVEN and 0 <= round(found) <= sent else 0
 
 
 # --- screens ----------------------------------------------------------------------------------------------------------
@@ -227,7 +241,7 @@ def _box(lines: list[str]) -> str | None:
 def _dialog(lines: list[str]) -> str:
     """The text of the question that the cursor is at; "" when there is none."""
     near = lines[-NEAR:]
-    if not ASKS.search("".join(near)):
+    if not near[-1] or not ASKS.search("".join(near)):
         return ""
-    begin = next((place + 1 for place in range(len(near) - 1, -1, -1) if RULE.match(near[place])), 0)
+    begin = next((place + 1 for place in range(len(near) - 1, -1, -1) if BEFORE.match(near[place])), 0)
     return "\n".join(line.strip() for line in near[begin:] if line.strip())[:LONGEST_QUESTION]
