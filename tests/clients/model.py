@@ -10,6 +10,7 @@ An agent's protocol is a class that says how its requests are read and answered;
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -312,19 +313,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
         data = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it was killed while it listened
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
     def _stream(self, events: Iterator[tuple[str, dict[str, Any]]]) -> None:
         """Answer with events; one without a name is the whole answer."""
-        name, content = next(events)
-        if not name:
-            self._reply(200, content)
+        first = next(events)
+        if not first[0]:
+            self._reply(200, first[1])
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -332,7 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         try:
-            for name, content in itertools.chain([(name, content)], events):
+            for name, content in itertools.chain([first], events):
                 self.wfile.write(f"event: {name}\ndata: {json.dumps({'type': name, **content})}\n\n".encode())
                 self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
