@@ -104,11 +104,11 @@ def test_a_dialog_is_left_alone_and_said_and_a_person_answers_it(world):
 def test_it_edits_unasked_and_runs_no_command(world, permissions):
     world.configure({"permissions": permissions})
     world.model.on("How to work:", edit("work.txt", "", "broken\n"))
-    world.model.on("run", Run("touch ran"))
+    world.model.on("as you said", Run("touch ran"))
     id = world.spawn("--task", "work")
     folder = at_rest(world, id)["workspace_path"]
     assert os.path.exists(os.path.join(folder, "work.txt"))
-    world.send(id, "run it")
+    world.send(id, "as you said")
     at_rest(world, id, 3)  # with the failed check
     assert not os.path.exists(os.path.join(folder, "ran"))
 
@@ -191,11 +191,11 @@ def test_a_silent_long_answer_is_work(world):
 
 
 def test_a_used_up_budget_interrupts_it_and_a_person_lets_it_go_on(world):
-    """Its work and its conversation stay as they are; what does not fit is asked for again in the same turn."""
+    """Its work and its conversation stay as they are; a file that is named is read in the same turn."""
     enough = threading.Event()
     world.configure(budget={"session_usd": 0.01})
-    world.model.on("How to work:", edit("a.txt", "no such line\n", "two\n"))
-    world.model.on("failed to match", Wait(enough), Say("Done."))
+    world.model.on("How to work:", Say("See a.txt."))
+    world.model.on("added these files to the chat: a.txt", Wait(enough), Say("Done."))
     id = world.spawn("--task", "work")
     record = world.until(id, lambda one: one["hold"] and one["activity"] == "ready", "the interruption")
     assert record["hold"]["reason"] == "budget" and record["status"] == "needs_input"
