@@ -34,6 +34,7 @@ ALWAYS = (
     *("--no-check-update", "--no-show-release-notes", "--no-show-model-warnings", "--no-analytics"),
     "--no-gitignore",  # which it would change, and commit
     "--no-detect-urls",  # whose pages it would put into messages
+    "--no-pretty",  # whose spinner writes over the question that an error asks
     *("--no-stream", "--auto-commits"),
 )
 ENVIRONMENT = {"BROWSER": "true"}  # with --yes-always it opens the pages that errors name
