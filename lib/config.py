@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lib import ROOT, paths, plugins, store
+from lib import ROOT, paths, store
 from lib.errors import AoError
 from lib.kinds import kind_of, shown
 
@@ -106,12 +106,6 @@ def setting(scope: Project | Config, key: str) -> Any:
     for word in key.split("."):
         value = value[word]
     return value
-
-
-def publishes(project: Project, agent: str) -> bool:
-    """Whether ao brings what this agent commits to the forge, and not the agent itself."""
-    who = setting(project, "publish")
-    return who == "auto" or (who is None and getattr(plugins.load("agent", agent), "COMMITS_ONLY", False))
 
 
 def reactions(project: Project) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import render
-from lib.config import Project, publishes, setting
+from lib import plugins, render
+from lib.config import Project, setting
 from lib.errors import AoError
 from lib.scm import Comment, Failure
 from lib.tracker import Issue
@@ -99,6 +99,13 @@ def rules(project: Project) -> str:
     return "\n".join(text.strip() for text in texts if text.strip())
 
 
+def opens_pr(project: Project, session: Mapping[str, Any]) -> bool:
+    """Whether the agent publishes what it commits; else ao does, also for one that cannot where nothing is said."""
+    agent = session.get("agent") or setting(project, "agent")
+    default = "auto" if getattr(plugins.load("agent", agent), "COMMITS_ONLY", False) else "agent"
+    return (setting(project, "publish") or default) == "agent"
+
+
 def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any) -> str:
     pr = session.get("pr") or {}
     facts = {
@@ -111,7 +118,7 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
         "has_remote": setting(project, "scm") != "local",
-        "opens_pr": not publishes(project, session["agent"]),
+        "opens_pr": opens_pr(project, session),
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from records import session
 
-from lib import config, costs
+from lib import config, costs, prompts
 from lib.agent import aider
 from lib.clock import iso
 from lib.errors import AoError
@@ -332,7 +332,7 @@ def test_its_conversation_is_resumed_and_none_that_was_never_spoken_in(person):
     ],
 )
 def test_what_it_commits_is_published_for_it_unless_somebody_says_otherwise(person, publish, agent, is_ours):
-    assert config.publishes(project(person, publish=publish), agent) == is_ours
+    assert prompts.opens_pr(project(person, publish=publish), {"agent": agent}) != is_ours
 
 
 def doctored(person, monkeypatch):
