@@ -107,6 +107,14 @@ def test_an_error_is_as_old_as_the_question_to_the_model(person):
     assert iso(story.since) == iso(json.loads(log[-2])["time"])
 
 
+def test_an_error_is_over_when_a_person_interrupts_its_retries(person):
+    """F16"""
+    folder = place(person)
+    chat = (folder / "chat.md").read_bytes()
+    (folder / "chat.md").write_bytes(chat[: chat.index(b"#### think")])
+    assert recall(person).activity is None
+
+
 def test_each_answer_counts_once_with_what_came_from_a_cache_by_its_own_price(person):
     """F46"""
     place(person)
@@ -128,8 +136,8 @@ def test_each_answer_counts_once_with_what_came_from_a_cache_by_its_own_price(pe
         ("gpt-5", 0.003_612_5, 1_000),
         ("gpt-5", 0.004_737_5, 0),
         ("gpt-5", 0.003_612, 0),  # it has reckoned with other prices
-        ("gpt-5", 0.0001, 0),
-        ("gpt-5", 0.1, 0),
+        ("gpt-5", 0.004_737_5 - 2_991 * 1.125e-6, 0),  # more than was sent
+        ("gpt-5", 0.004_737_5 + 8 * 1.125e-6, 0),
         ("gpt-5", 0, 0),
         ("nobody-knows", 0.003, 0),
     ],
