@@ -97,6 +97,11 @@ def launch(home: str, project: str, id: str) -> str:
     return os.path.join(home, "launch", name(project, "project"), name(id, "session id") + ".json")
 
 
+def records(home: str, project: str, id: str) -> str:
+    """The folder of what an agent writes down about its work, where it can be told to write it there."""
+    return os.path.join(home, "records", name(project, "project"), name(id, "session id"))
+
+
 def worktree(home: str, project: str, id: str) -> str:
     return os.path.join(home, "worktrees", name(project, "project"), name(id, "session id"))
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib import render
+from lib import plugins, render
 from lib.config import Project, setting
 from lib.errors import AoError
 from lib.scm import Comment, Failure
@@ -106,9 +106,16 @@ def _issue(issue: Issue) -> str:
     return "\n\n".join(part for part in (issue.title, more, issue.body) if part)
 
 
+def opens_pr(project: Project, session: Mapping[str, Any]) -> bool:
+    """Whether the agent publishes what it commits; else ao does, also for one that cannot where nothing is said."""
+    agent = session.get("agent") or setting(project, "agent")
+    default = "auto" if getattr(plugins.load("agent", agent), "COMMITS_ONLY", False) else "agent"
+    return (setting(project, "publish") or default) == "agent"
+
+
 def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any) -> str:
     pr = session.get("pr") or {}
-    has_remote, opens_pr = setting(project, "scm") != "local", setting(project, "publish") == "agent"
+    has_remote, opens_it = setting(project, "scm") != "local", opens_pr(project, session)
     facts = {
         "project": project.id,
         "workspace": session.get("workspace_path"),
@@ -119,8 +126,8 @@ def _fill(name: str, project: Project, session: Mapping[str, Any], **values: Any
         "number": pr.get("number"),
         "head_sha": pr.get("head_sha") or "",
         "has_remote": has_remote,
-        "opens_pr": opens_pr,
-        "pushes": has_remote and opens_pr,
+        "opens_pr": opens_it,
+        "pushes": has_remote and opens_it,
     }
     return render.template(f"prompts/{name}.md", **{**facts, **values}).strip() + "\n"
 

@@ -1,4 +1,4 @@
-"""Publish an agent's commits for it, where `publish: auto` says so: some agents can commit, and do no more than that.
+"""Publish an agent's commits for it, where `publish` says so: some agents can commit, and do no more than that.
 
 It is done once the agent's turn is over. To publish is a goal-state: the intent names the head, and after a crash the
 forge is simply told again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib import config, effects, git, plugins, render, sessions, status
+from lib import config, effects, git, plugins, prompts, render, sessions, status
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError
@@ -21,7 +21,7 @@ def is_due(project: Project, session: Session, clock: Clock) -> bool:
     """Whether its turn is over and left commits that its pull request lacks."""
     pull, head, last = session.get("pr") or {}, session.get("head_sha"), session.get("published") or {}
     is_over = status.is_live(session) and session.get("activity") == "ready" and not session.get("doing")
-    if config.setting(project, "publish") != "auto" or not is_over or session.get("pr_unknown_since"):
+    if prompts.opens_pr(project, session) or not is_over or session.get("pr_unknown_since"):
         return False
     if head in (None, session["base_sha"], pull.get("head_sha")) or pull.get("state", "open") != "open":
         return False

@@ -50,6 +50,8 @@ class Check(NamedTuple):
 
 
 class Agent(Protocol):
+    # One that can neither push nor open a pull request says `COMMITS_ONLY = True` beside these; see publish.
+
     # What must be true before launch (trust, excludes in info/exclude). Runs before each start; must be repeatable.
     def prepare(self, project: Project, session: Session) -> None: ...
 

@@ -10,6 +10,8 @@ An agent's protocol is a class that says how its requests are read and answered;
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 import threading
@@ -198,7 +200,31 @@ class Responses:
         return {"type": "message", "id": id, "role": "assistant", "status": "completed", "content": text}
 
 
-PROTOCOLS: tuple[Wire, ...] = (Messages(), Responses())
+class Whole:
+    """OpenAI's Chat Completions, each answered as a whole and without tools: a command is proposed in the text."""
+
+    PATH, CHARGES_WRITES = "/whole/chat/completions", False
+
+    def read(self, body: dict[str, Any]) -> Asked:
+        system = body["messages"][0]["content"]
+        is_aside = re.search("Git commit messages|summarize this partial conversation", system)
+        text = [message["content"] for message in body["messages"] if message["role"] == "user"][-1]
+        return Asked(body["model"], text, 0, {} if is_aside else {"text": {}})
+
+    def answer(self, id: str, asked: Asked, step: Step, charge: Charge) -> Iterator[tuple[str, dict[str, Any]]]:
+        assert isinstance(step, Run | Say)
+        text = step.text if isinstance(step, Say) else f"Please run:\n\n```bash\n{step.command}\n```\n"
+        usage = {
+            "prompt_tokens": charge.input + charge.cache_read,
+            "prompt_tokens_details": {"cached_tokens": charge.cache_read},
+            "completion_tokens": charge.output,
+            "total_tokens": charge.input + charge.cache_read + charge.output,
+        }
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        yield "", {"id": id, "object": "chat.completion", "model": asked.model, "choices": [choice], "usage": usage}
+
+
+PROTOCOLS: tuple[Wire, ...] = (Messages(), Responses(), Whole())
 
 
 class Model:
@@ -287,22 +313,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, content: Any, headers: Mapping[str, str] | None = None) -> None:
         data = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it was killed while it listened
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
     def _stream(self, events: Iterator[tuple[str, dict[str, Any]]]) -> None:
+        """Answer with events; one without a name is the whole answer."""
+        first = next(events)
+        if not first[0]:
+            self._reply(200, first[1])
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         try:
-            for name, content in events:
+            for name, content in itertools.chain([first], events):
                 self.wfile.write(f"event: {name}\ndata: {json.dumps({'type': name, **content})}\n\n".encode())
                 self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
