@@ -19,7 +19,7 @@ from stage import worlds
 from lib import costs, launcher, paths
 from lib.runtime import tmux
 
-CLIENTS = ["claude_code", "codex"]
+CLIENTS = ["claude_code", "codex", "opencode"]
 WORK = "echo broken >work.txt && git add work.txt && git commit -qm work && git push -q origin HEAD"
 OPEN = "ao-pr open --title Work --body Because."
 MEND = "echo fixed >work.txt && git commit -qam mend && git push -q origin HEAD"
