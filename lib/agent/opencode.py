@@ -5,7 +5,8 @@ All conversations are in one SQLite file, `opencode.db` in its own folder (XDG_D
 tokens of each answer; in `part` the texts and the tools. A session's worktree is its alone, so every conversation of
 that folder that is younger than the session belongs to it. The file is only read: by its journal (WAL) a reader stands
 in nobody's way. A message that is typed while it works is in there at once; what it asks a permission for, and that it
-tries the model again, is only on the screen.
+tries the model again, is only on the screen. The tokens of an answer are written when its tools have ended, and never
+when it is killed before.
 
 What ao settles is OPENCODE_CONFIG_CONTENT, in the place of a person's own. The title of a conversation is switched off:
 the program asks the model for one, and what that costs is written nowhere.
@@ -113,7 +114,7 @@ def read(project: Project, screen: str) -> Reading:
     below = "\n".join(lines[box.stop :])
     retry = RETRYING.search(below)
     if retry:
-        return _retry(retry["number"], sum(int(n) * SECONDS[unit] for n, unit in WAIT.findall(retry["wait"] or "")))
+        return _retry(retry["number"], retry["wait"] or "")
     return Reading("active" if BUSY.search(below) else "ready", is_sure=True)
 
 
@@ -308,8 +309,10 @@ def _question(part: str) -> str:
 # --- screens ----------------------------------------------------------------------------------------------------------
 
 
-def _retry(number: str, wait: int) -> Reading:
+def _retry(number: str, said: str) -> Reading:
     """It tries again by itself; a long wait is ended, so that what it is told afterwards is not left in its queue."""
+    wait = sum(int(count) * SECONDS[unit] for count, unit in WAIT.findall(said))
+    wait += SECONDS["m"] if "h" in said else 0  # the seconds that it leaves out
     if wait < LONG:
         return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
     trouble = f"its usage limit is reached (attempt {number})"

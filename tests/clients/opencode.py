@@ -13,6 +13,7 @@ MODEL = "claude-sonnet-5"
 SETTINGS = {"agent": "opencode", "agent_config": {"model": f"anthropic/{MODEL}"}}
 ASKS = {"permissions": "suggest"}  # what makes it ask before it runs a command
 YES = "Enter"  # the key that allows it
+LOST_WITH_A_TOOL = 1  # answers whose tokens are written nowhere when it is killed while their tool runs
 
 
 def set_up(person: str, url: str) -> dict[str, str]:
