@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import sqlite3
@@ -197,6 +198,7 @@ def test_only_what_may_have_changed_is_read_again(person, database, monkeypatch)
 
 
 def test_a_conversation_of_an_earlier_session_or_another_folder_is_not_its_own(person, database):
+    """F15"""
     fill(database, "main")
     for fields in ({"created_at": "2026-11-25T19:00:00.000Z"}, {"workspace_path": "/src/shop-2"}):
         assert recall(person, **fields) == opencode.Story()
@@ -305,6 +307,7 @@ def test_what_it_has_is_known_from_its_database(person, database, runs, screen, 
 
 @pytest.mark.parametrize("text", ["/exit", "!rm -rf x", " /exit", "\n!ls"])
 def test_no_message_is_a_command(person, text):
+    """F4"""
     assert opencode.fit(text) == f"A message:\n{text}"
     assert opencode.fit("--dash; and @a.txt;") == "--dash; and @a.txt;"
 
@@ -398,18 +401,24 @@ def settings(found):
 
 
 @pytest.mark.parametrize(
-    ("permissions", "auto", "edit", "bash"),
+    ("permissions", "auto", "edit", "bash", "read"),
     [
-        ("permissionless", True, None, None),
-        ("default", False, None, None),
-        ("auto-edit", False, "allow", "ask"),
-        ("suggest", False, "ask", "ask"),
+        ("permissionless", True, "allow", "allow", "allow"),
+        ("default", False, "allow", "allow", "allow"),
+        ("auto-edit", False, "allow", "ask", "allow"),
+        ("suggest", False, "ask", "ask", "allow"),
     ],
 )
-def test_each_way_of_asking_has_its_settings(person, permissions, auto, edit, bash):
+def test_each_way_of_asking_has_its_settings(person, permissions, auto, edit, bash, read):
+    """Whatever the order in which a person has allowed what."""
     found = opencode.launch(project(person, permissions=permissions), worker(person), "task")
     allowed = settings(found).get("permission", {})
-    assert ("--auto" in found.argv, allowed.get("edit"), allowed.get("bash")) == (auto, edit, bash)
+    merged = {"edit": "allow", "*": "allow", "bash": "allow", **allowed}
+
+    def answer(tool):
+        return [action for name, action in merged.items() if fnmatch.fnmatchcase(tool, name)][-1]
+
+    assert ("--auto" in found.argv, answer("edit"), answer("bash"), answer("read")) == (auto, edit, bash, read)
     own = settings(found)["agent"]
     assert own["title"] == {"disable": True}  # whose tokens nobody would count
     assert [own.get(name, {}).get("permission", {}) for name in ("build", "general")] == [allowed, allowed]

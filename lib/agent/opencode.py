@@ -30,13 +30,14 @@ from lib.errors import AoError, Unknown
 if TYPE_CHECKING:
     from lib.config import Project
 
-HARMLESS = dict.fromkeys(("read", "glob", "grep", "list", "todowrite", "question", "skill", "task"), "allow")
-ASKS = {"*": "ask", **HARMLESS, **dict.fromkeys(("bash", "webfetch", "external_directory"), "ask")}
+# Of what fits the last counts, and a name that a person's configuration has too keeps its place there: before a "*" that
+# comes later. Written with a star behind, each is another name and stands in this order behind all of a person's.
+HARMLESS = dict.fromkeys(("read*", "glob*", "grep*", "list*", "todowrite*", "question*", "skill*", "task*"), "allow")
 PERMISSIONS: dict[str, tuple[list[str], dict[str, str]]] = {  # words of the start, settings
     "permissionless": (["--auto"], {}),
     "default": ([], {}),  # what the person's own configuration says
-    "auto-edit": ([], {**ASKS, "edit": "allow"}),
-    "suggest": ([], {**ASKS, "edit": "ask"}),
+    "auto-edit": ([], {"**": "ask", **HARMLESS, "edit*": "allow"}),
+    "suggest": ([], {"**": "ask", **HARMLESS}),
 }
 WORKERS = ("build", "general")  # the agents for work, whose own permissions in a person's configuration count for more
 SETTINGS = {"autoupdate": False, "agent": {"title": {"disable": True}}}
