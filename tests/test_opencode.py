@@ -197,6 +197,14 @@ def test_only_what_may_have_changed_is_read_again(person, database, monkeypatch)
     assert recall(person, state).activity == "active"
 
 
+def test_no_question_to_the_database_goes_through_the_messages_of_everybody(database):
+    """It is the one of all projects of a person."""
+    asked = {"CONVERSATIONS": "aab", "MESSAGES": "ab", "SAID": "aab", "QUESTIONS": "a"}
+    for name, values in asked.items():
+        plan = database.execute(f"EXPLAIN QUERY PLAN {getattr(opencode, name)}", tuple(values)).fetchall()
+        assert not [step[-1] for step in plan if step[-1].startswith(("SCAN message", "SCAN part"))]
+
+
 def test_a_conversation_of_an_earlier_session_or_another_folder_is_not_its_own(person, database):
     """F15"""
     fill(database, "main")

@@ -30,7 +30,7 @@ from lib.errors import AoError, Unknown
 if TYPE_CHECKING:
     from lib.config import Project
 
-# Of what fits the last counts, and a name that a person's configuration has too keeps its place there: before a "*" that
+# Of what fits the last counts, and a name that a person has configured too keeps its place there: before a "*" that
 # comes later. Written with a star behind, each is another name and stands in this order behind all of a person's.
 HARMLESS = dict.fromkeys(("read*", "glob*", "grep*", "list*", "todowrite*", "question*", "skill*", "task*"), "allow")
 PERMISSIONS: dict[str, tuple[list[str], dict[str, str]]] = {  # words of the start, settings
@@ -46,9 +46,9 @@ INSTRUCTIONS = "ao-system-prompt.md"  # in what git keeps of the worktree, with 
 CONVERSATIONS = """
     SELECT id, parent_id IS NULL, time_created FROM session WHERE directory IN (?, ?) AND time_created >= ?"""
 MESSAGES = "SELECT id, time_created, data FROM message WHERE session_id = ? AND time_created >= ? ORDER BY 2, 1"
-SAID = """
+SAID = """  -- CROSS: in this order, else it looks through the messages of everybody
     SELECT session.id, part.data FROM session
-    JOIN message ON message.session_id = session.id JOIN part ON part.message_id = message.id
+    CROSS JOIN message ON message.session_id = session.id CROSS JOIN part ON part.message_id = message.id
     WHERE session.directory IN (?, ?) AND session.time_created >= ? AND session.parent_id IS NULL
     AND json_extract(message.data, '$.role') = 'user' ORDER BY message.time_created, part.id"""
 QUESTIONS = """
