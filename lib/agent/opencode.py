@@ -263,15 +263,12 @@ def _read(session: Session, state: dict[str, Any], conversation: str, is_main: b
     rows = _ask(session, MESSAGES, conversation, places.get(conversation, begun))
     for id, at, data in rows:
         message = _tale.parsed(data.encode())
-        created = int((message.get("time") or {}).get("created") or 0)
-        if created < begun:
-            continue
         if message.get("role") == "assistant":
             places[conversation] = at
-            _count(state, clock.iso(created / 1000), id, message)
+            _count(state, clock.iso(at / 1000), id, message)
         if is_main:
             asks = _ask(session, QUESTIONS, id) if id == rows[-1][0] else []
-            activity, since, text = _activity(message, created, asks)
+            activity, since, text = _activity(message, at, asks)
             is_turn = message.get("role") == "user"
             if _tale.tell(state, clock.iso(since / 1000), activity, text, is_turn=is_turn):
                 state["session_id"] = conversation
