@@ -27,6 +27,7 @@ HANDS_OFF = 30.0  # seconds after a person's last key in the terminal
 PRESS_AGAIN = 4.0  # seconds without confirmation before it is looked what became of a message
 GIVE_UP = 45.0  # seconds without confirmation before waiting for one ends
 TRIES = 3
+KEYS = ("Enter", "Escape")  # what an answer may be beside a text; they settle a question by themselves
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -131,15 +132,15 @@ def _type(line: Line, text: str) -> bool:
 def _answer(line: Line, text: str) -> bool:
     """Type a person's answer at the open question; False when the question ignores it.
 
-    A single character is a key, as menus want it. Enter follows only while the same question stands there: some take
-    a key at once, and the Enter behind it would say yes to the next one. A text that is ignored gets no Enter either,
-    because that would choose whatever is preselected. An Enter that changes nothing was swallowed.
+    A single character is a key, as menus want it, and so are KEYS. Enter follows only while the same question stands
+    there: some take a key at once, and the Enter behind it would say yes to the next one. A text that is ignored gets
+    no Enter either, because that would choose whatever is preselected. An Enter that changes nothing was swallowed.
     """
     before = line.screen()
     question = line.agent.read(line.project, before).question
     if not question:
         return _type(line, text)  # it asked by a report and waits at its prompt
-    if len(text) == 1:
+    if len(text) == 1 or text in KEYS:
         line.press(text)
     else:
         line.runtime.paste(line.home, line.session["runtime_handle"], text)
@@ -148,7 +149,8 @@ def _answer(line: Line, text: str) -> bool:
     asks = line.agent.read(line.project, after).question
     end = before[before.rstrip().rfind("\n") + 1 :]  # with the blank lines down to the cursor
     stands = "\n".join(after.split("\n")[-1 - end.count("\n") :]).startswith(end)
-    if after == before or not (len(text) > 1 or (stands and (not asks or asks.startswith(question)))):
+    is_asked_on = len(text) > 1 or (stands and (not asks or asks.startswith(question)))
+    if after == before or text in KEYS or not is_asked_on:
         return after != before
     line.press("Enter")
     return _moves_on(line, after)

@@ -173,7 +173,8 @@ def _look_at_screen(record: Session, reading: Reading, clock: Clock) -> None:
     text = reading.question or reading.trouble or None
     now = {"activity": reading.activity, "question": text, "is_sure": reading.is_sure}
     if before is None or now != {name: before.get(name) for name in now}:
-        record["screen"] = {**now, "since": clock.iso}
+        until = {"until": iso(clock.now + reading.wait)} if reading.wait else {}  # of a limit that no record tells of
+        record["screen"] = {**now, "since": clock.iso, **until}
 
 
 def _newest(record: Session) -> tuple[dict[str, Any] | None, str]:
@@ -196,6 +197,7 @@ def _fold_hold(record: Session, story: Story | None, rule: Rules | None, clock: 
         return
     limit = rule.budget.exceeded(record)
     until = story.until if story else parse(hold.get("until")) or 0.0
+    until = max(until, parse((record.get("screen") or {}).get("until")) or 0.0)
     if limit:
         wanted = {"reason": "budget", "until": None, "limit": limit}
     elif until > clock.now:

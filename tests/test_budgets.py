@@ -90,6 +90,15 @@ def test_a_usage_limit_parks_until_its_end_and_then_the_agent_is_told_once():
     assert len(record["inbox"]) == 1
 
 
+def test_a_usage_limit_that_only_the_screen_tells_of_parks_too():
+    """F16"""
+    notice = {"activity": "blocked", "question": "limit", "is_sure": True, "since": at(0).iso, "until": at(7200).iso}
+    record = look(session(screen=notice), 1, 0)
+    assert record["hold"] == {"reason": "usage-limit", "until": at(7200).iso}
+    look(record, 7201, 0)
+    assert record["hold"] is None and [one["text"] for one in record["inbox"]] == [facts.GO_ON["usage-limit"]]
+
+
 def test_what_a_person_parked_stays_parked():
     record = look(session(hold={"reason": "person", "until": None}), 1, 50)
     assert record["hold"]["reason"] == "person"

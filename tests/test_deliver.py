@@ -260,6 +260,19 @@ def test_an_answer_whose_enter_is_swallowed_is_not_taken_for_given(home, project
     assert "message-waiting" in sessions.find(home, "shop-1")["conditions"]
 
 
+@pytest.mark.parametrize("key", ["Enter", "Escape"])
+def test_an_answer_that_is_a_key_by_name_settles_one_question(home, project, monkeypatch, key):
+    """F3: the next one may look the same."""
+    asks = "import os, tty; tty.setraw(0)\nwhile True: os.write(1, b'\\r\\nDelete it? (y/n) '); os.read(0, 1)"
+    launch(home, "shop-1", [sys.executable, "-c", asks], AO_HOME=home)
+    until(lambda: tmux.screen(home, "shop-1").endswith("(y/n)"), "the question")
+    queue(home, record(home), key, answer=True)
+    press, pressed = tmux.press, []
+    monkeypatch.setattr(tmux, "press", lambda home, handle, key: pressed.append(key) or press(home, handle, key))
+    deliver_once(home, project)
+    assert inbox(home) == [("confirmed", None)] and pressed == [key]
+
+
 def test_an_answer_to_a_question_that_was_reported_is_typed_at_the_prompt(home, project):
     log = agent(home, "shop-1")
     session = record(home, activity="waiting_input")

@@ -162,6 +162,16 @@ def test_an_answer_that_looks_like_an_option_is_typed(home):
     until(lambda: tmux.screen(home, "app-1").endswith("\n-l"), "the answer")
 
 
+def test_several_keys_are_pressed_one_by_one(home):
+    launch(home, "app-1", ["cat"])
+    until(lambda: "running cat" in tmux.screen(home, "app-1"), "the program")
+    tmux.press(home, "app-1", "a Space b")
+    until(lambda: tmux.screen(home, "app-1").endswith("\na b"), "the keys")
+    tmux.press(home, "app-1", " ")
+    tmux.press(home, "app-1", "c")
+    until(lambda: tmux.screen(home, "app-1").endswith("\na b c"), "the blank")
+
+
 def test_a_paste_for_a_terminal_that_ended_is_refused_and_the_others_live_on(home):
     """F4, F8"""
     launch(home, "app-2", ["cat"])

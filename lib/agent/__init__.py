@@ -26,7 +26,8 @@ class Reading(NamedTuple):
     question: str = ""  # the text of the dialog that waits for a person
     is_sure: bool = False  # it shows whatever there is: at rest nothing runs, and without a dialog none is open
     trouble: str = ""  # what it is blocked by
-    key: str = ""  # closes a notice that asks nothing, but takes what is typed; by its tmux name
+    key: str = ""  # closes a notice that asks nothing, but keeps what is typed waiting; by its tmux name
+    wait: float = 0.0  # seconds until the usage limit ends by which it is blocked, 0 without one
 
 
 class Story(NamedTuple):
@@ -65,7 +66,7 @@ class Agent(Protocol):
     # was appended is read; see transcripts.
     def recall(self, project: Project, session: Session, state: dict[str, Any]) -> Story: ...
 
-    # The key that interrupts its turn, by its tmux name; "" when there is none that is safe to press.
+    # The key that interrupts its turn, by its tmux name, or several; "" when there is none that is safe to press.
     def interrupt(self) -> str: ...
 
     # What the visible screen says. Pure.

@@ -36,6 +36,7 @@ UNTYPABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # every control charac
 # The server keeps its environment for as long as it runs, so it starts with what a terminal needs and no more.
 KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 QUESTIONS = ("list-panes", "display-message")  # commands that change nothing
+BETWEEN_KEYS = 0.3  # seconds: Escape and a key at once would be that key with Alt
 NO_TERMINAL = ("0", "?", "??", "-")
 ENDING = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))  # seconds to wait after each
 STEP = 0.02
@@ -113,8 +114,11 @@ def paste(home: str, handle: str, text: str) -> None:
 
 
 def press(home: str, handle: str, key: str) -> None:
-    """Press one key by its tmux name: Enter, Escape, C-c, Up. Raises Gone or Unknown."""
-    _tmux(home, "send-keys", "-t", _target(handle), "--", key)
+    """Press a key by its tmux name: Enter, Escape, C-c, Up; or several, one by one. Raises Gone or Unknown."""
+    for place, one in enumerate(key.split() or [key]):
+        if place:
+            time.sleep(BETWEEN_KEYS)
+        _tmux(home, "send-keys", "-t", _target(handle), "--", one)
 
 
 def stop(home: str, handle: str) -> None:

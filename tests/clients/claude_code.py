@@ -12,6 +12,7 @@ SETTINGS = {"agent": "claude-code", "agent_config": {"trust": True, "model": "cl
 MODEL = "claude-sonnet-5"
 ASKS = {"permissions": "default"}  # what makes it ask before it runs a command
 YES = "1"  # the key that allows it
+LOST_WITH_A_TOOL = 0  # answers whose tokens are written nowhere when it is killed while their tool runs
 
 
 def set_up(person: str, url: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ MODEL = "gpt-5-codex"
 SETTINGS = {"agent": "codex", "agent_config": {"trust": True, "model": MODEL}}
 ASKS = {"permissions": "suggest"}  # what makes it ask before it runs a command
 YES = "y"  # the key that allows it
+LOST_WITH_A_TOOL = 0  # answers whose tokens are written nowhere when it is killed while their tool runs
 CONFIG = """
 model_provider = "loopback"
 [model_providers.loopback]

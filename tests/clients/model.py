@@ -140,7 +140,8 @@ class Messages:
 
     def _block(self, id: str, asked: Asked, step: Step) -> tuple[dict[str, Any], dict[str, Any], str]:
         if isinstance(step, Run):
-            step = Use("Bash", {"command": step.command, "description": "a step"})
+            shell = next(name for name in asked.tools if name in ("Bash", "bash"))
+            step = Use(shell, {"command": step.command, "description": "a step"})
         if isinstance(step, Use):
             block = {"type": "tool_use", "id": f"toolu_{id}", "name": step.tool, "input": {}}
             return block, {"type": "input_json_delta", "partial_json": json.dumps(step.arguments)}, "tool_use"
@@ -272,6 +273,8 @@ class Model:
             charge = Charge(*(base + number for base in (3_000, 500, 20_000, 1_000, 100)))
             if not wire.CHARGES_WRITES:
                 charge = charge._replace(cache_write_5m=0, cache_write_1h=0)
+            if "bash" in asked.tools:  # OpenCode asks for none that is kept for an hour
+                charge = charge._replace(cache_write_1h=0)
             self.charged.append((asked.model, charge))
             self.asked.append(asked)
             self.bodies.append(body)
