@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -12,7 +14,7 @@ import pytest
 import scripts
 from records import session
 
-from lib import clock, config, paths, sessions, store
+from lib import clock, config, paths, plugins, sessions, store
 from lib.runtime import tmux
 
 start, doctor, shown = scripts.load("ao-start"), scripts.load("ao-doctor"), scripts.load("ao-config")
@@ -67,18 +69,29 @@ def test_start_without_a_test_command_says_as_in_the_file_that_nothing_is_checke
     assert config.setting(project(repo), "merge.require_checks")
 
 
-def test_start_configures_no_program_whose_screen_it_cannot_read(repo, tmp_path, monkeypatch, capsys):
-    """F3: an agent that is installed is named, and starting it is left to a person."""
+@pytest.mark.parametrize(
+    ("installed", "agent"), [((), "command"), (("gemini",), "command"), (("codex", "aider"), "codex")]
+)
+def test_start_takes_the_agent_that_is_installed_if_it_can_read_its_screen(
+    repo, tmp_path, monkeypatch, capsys, installed, agent
+):
+    """F3"""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("claude", "codex"):
+    for name in installed:
         (programs / name).write_text("#!/bin/sh\n")
         (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(start.shutil, "which", functools.partial(shutil.which, path=str(programs)))
     start.main([])
-    assert config.setting(project(repo), "agent_config.command")[0] == "my-agent"
-    assert "(found: claude, codex)" in capsys.readouterr().err
-    assert "; found: claude, codex\n" in (repo / "ao.yaml").read_text()
+    assert config.setting(project(repo), "agent") == agent
+    assert (config.setting(project(repo), "agent_config.command") == []) == (agent != "command")
+    said, text = capsys.readouterr().err, (repo / "ao.yaml").read_text()
+    assert ("write how your agent is started" in said) == (agent == "command")
+    assert ("also found: aider" in text) == (agent == "codex")
+
+
+def test_start_knows_every_agent_that_has_a_module():
+    assert set(start.AGENTS) == set(plugins.names("agent")) - {"command"}
 
 
 def test_start_takes_origins_default_branch_and_not_what_is_checked_out(repo):
