@@ -100,7 +100,7 @@ def chat(person, name, *texts, form="{project}/agent-transcripts/{name}/{name}.j
         ("ao: running cursor-agent in /src/shop\n", None, "it shows no input box", False),
         ("  said: → no box here? no\n", None, "it shows no input box", False),
         (COMMAND + IDLE, "ready", "", False),  # answered; the box is back
-        ("  to end a server: ctrl+c to stop\n" + IDLE, "ready", "", False),
+        ("  ctrl+c to stop\n" + IDLE, "ready", "", False),  # of the past
         (IDLE + "  press ctrl+c to stop\n", "ready", "", False),
     ],
 )
@@ -251,6 +251,8 @@ def test_what_it_has_is_known_from_its_transcript(person):
         (f"{launcher.BANNER} x\n{BUSY}", "sending", None),
         (f"{launcher.BANNER} x\n{COMMAND}", "sending", None),
         (f"{launcher.BANNER} x\n{DRAFT}", "sending", None),
+        (f"{launcher.BANNER} x\n{DRAFT.replace('(ao message m-1)', '')}", "sending", None),
+        (DRAFT, "delivered", None),
     ],
 )
 def test_where_no_transcript_tells_the_screen_does(person, history, state, is_known):
