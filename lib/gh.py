@@ -187,6 +187,7 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     """One request. What was not written by ao goes into the body, never onto the command line as an option."""
     _wait(home, host)
     argv = ["gh", "api", "-i", "--method", method, path]
+    argv += ["--preview", "merge-info"] if path == "graphql" else []  # without it Enterprise has no mergeStateStatus
     argv += ["--header", f"If-None-Match: {etag}"] if etag else []
     argv += ["--input", "-"] if fields is not None else []
     text = None if fields is None else json.dumps(fields)

@@ -69,6 +69,9 @@ def answer(hub: Hub, request: Request, broken: re.Pattern[str] | None) -> Answer
         cost, nodes, errors = price(document, request.variables)
         if nodes > NODES:
             errors = (*errors, GraphQLError(f"This query requests up to {nodes} possible nodes, more than {NODES}."))
+    is_preview = request.host != HOST and "merge-info-preview" not in request.headers.get("accept", "")
+    if is_preview and "mergeStateStatus" in request.query:  # Enterprise hosts show it to those alone who ask for it so
+        errors = (*errors, GraphQLError("Field 'mergeStateStatus' doesn't exist on type 'PullRequest'"))
     if errors:
         hub.problems += [f"{error.message} in {request.query}" for error in errors]
         return Answer(200, {"errors": [_error(error) for error in errors]})
