@@ -125,9 +125,11 @@ def graphql(home: str, host: str, query: str, variables: dict[str, Any]) -> tupl
     body = answer.body
     if not isinstance(body, dict):
         raise Unknown(f"the answer of {host} to a query was cut short")
-    errors = body.get("errors") or []
-    if any(error.get("type") == "RATE_LIMITED" for error in errors):
-        raise _cool_down(home, host, answer, errors[0].get("message") or "its rate limit is reached")
+    errors = body.get("errors") or ([body] if body.get("message") else [])
+    for error in errors:  # a limit may come with status 200, and its type is not always the one that is documented
+        message = _words(error.get("message"))
+        if str(error.get("type")).startswith("RATE_LIMIT") or "rate limit" in message.lower():
+            raise _cool_down(home, host, answer, message)
     if not isinstance(body.get("data"), dict):
         raise Unknown(f"{host} answered a query with: {_words(errors[0].get('message') if errors else 'nothing')}")
     return body["data"], errors

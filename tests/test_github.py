@@ -222,7 +222,10 @@ def test_an_unstable_one_is_not_ready_unless_checks_do_not_matter(world, session
     [
         ("unauthorized", {}, "gh auth login --hostname github.localhost"),
         ("rate_limit", {"seconds": 2}, "asks to wait until"),
+        ("rate_limit", {"seconds": 2, "type": "RATE_LIMIT"}, "asks to wait until"),
         ("secondary", {"seconds": 2}, "asks to wait until"),
+        ("secondary", {"seconds": 2, "status": 403}, "asks to wait until"),
+        ("secondary", {"seconds": 2, "status": 200}, "asks to wait until"),
         ("server_error", {}, "with 500"),
         ("bad_gateway", {}, "with 502"),
         ("truncated", {}, "cut short|cannot ask"),
