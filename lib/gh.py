@@ -131,7 +131,7 @@ def graphql(home: str, host: str, query: str, variables: dict[str, Any]) -> tupl
         if str(error.get("type")).startswith("RATE_LIMIT") or "rate limit" in message.lower():
             raise _cool_down(home, host, answer, message)
     if not isinstance(body.get("data"), dict):
-        raise Unknown(f"{host} answered a query with: {_words(errors[0].get('message') if errors else 'nothing')}")
+        raise NoAnswer(f"{host} answered a query with: {_words(errors[0].get('message') if errors else 'nothing')}")
     return body["data"], errors
 
 

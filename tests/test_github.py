@@ -13,6 +13,7 @@ import pytest
 from lib import git, paths, store
 from lib.errors import AoError, Unknown
 from lib.scm import UNASKED, Blocked, Moved
+from lib.scm import _github_pace as pace
 from lib.scm import github as scm
 
 
@@ -259,6 +260,30 @@ def test_a_single_bad_part_does_not_lose_the_others(world):
     found = world.look(*(known(record, pull) for record, pull in zip(records, pulls, strict=True)))
     assert [id for id, pull in found.items() if isinstance(pull, AoError)] == ["shop-2"]
     assert found["shop-1"]["number"] == pulls[0].number and found["shop-3"]["number"] == pulls[2].number
+
+
+def test_what_the_token_may_not_read_is_said(world, session):
+    """F28: a fine-grained token is shown no check runs, whatever else it may do."""
+    pull = world.pull(session)
+    world.remote.check(pull, "test")
+    text = "Resource not accessible by personal access token"
+    world.hub.fail("partial", alias="contexts", type="FORBIDDEN", message=text)
+    with pytest.raises(Unknown, match=f"pull request {pull.number}: {text} .*contexts"):
+        world.look(known(session, pull))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({"type": "RESOURCE_LIMITS_EXCEEDED"}, 12), ({}, 12), ({"type": "FORBIDDEN"}, pace.MOST)],
+)
+def test_a_part_that_was_too_much_for_github_makes_the_next_batch_smaller(world, options, size):
+    """F11: what is left out of an answer for its size would be left out each time."""
+    records = [world.session(f"shop-{number}") for number in range(1, 3)]
+    pulls = [world.pull(record, f"{record['id']}.txt") for record in records]
+    world.hub.fail("partial", alias=f"p{pulls[1].number}", **options)
+    found = world.look(*(known(record, pull) for record, pull in zip(records, pulls, strict=True)))
+    assert isinstance(found["shop-2"], Unknown) and found["shop-1"]["number"] == pulls[0].number
+    assert pace.Memory(world.home, project(world), hubbing.clock()).size == size
 
 
 def test_an_account_that_may_not_see_the_repository_knows_nothing(world, session):

@@ -133,7 +133,7 @@ def _api(hub: Hub, request: Request, fault: Fault | None) -> Answer:
     if not request.user:
         return faults.refusal(401, "Bad credentials")
     if request.is_graphql:
-        answer = queries.answer(hub, request, fault.alias if fault else None)
+        answer = queries.answer(hub, request, fault if fault and fault.alias else None)
     else:
         answer = rest.answer(hub, request)
     if request.method == "GET" or request.is_graphql:
