@@ -389,6 +389,14 @@ def test_the_doctor_says_how_to_log_in(world):
     ) in (findings(world))
 
 
+def test_the_doctor_says_what_the_token_lacks(world):
+    world.hub.scopes = "read:org"
+    assert ("bad", f"{github.HOST}: the token lacks the scope 'repo'") in findings(world)
+    world.hub.scopes = None
+    text = f"{github.HOST}: the token has no scopes; to a fine-grained one GitHub shows no check runs"
+    assert ("warning", text) in findings(world)
+
+
 def test_a_repository_at_github_gets_a_configuration_for_github(world):
     ok(world, "ao-start", cwd=world.local.repo)
     written = config.load(os.path.join(world.local.repo, "ao.yaml")).projects["repo"]

@@ -138,7 +138,8 @@ def _api(hub: Hub, request: Request, fault: Fault | None) -> Answer:
         answer = rest.answer(hub, request)
     if request.method == "GET" or request.is_graphql:
         hub.looked()
-    headers = {"x-oauth-scopes": "repo, read:org, workflow", "x-github-request-id": f"A:{hub.request_count}"}
+    headers = {"x-github-request-id": f"A:{hub.request_count}"}
+    headers |= {"x-oauth-scopes": hub.scopes} if hub.scopes is not None else {}
     if hub.is_limited(request.host):
         budget = hub.budget(request.is_graphql)
         limits: dict[str, object] = {
