@@ -10,6 +10,7 @@ import hubbing
 import pytest
 
 from lib import config, gh, loop, paths, rounds, sessions, store
+from lib.errors import Unknown
 from lib.scm import github as scm
 
 
@@ -69,6 +70,16 @@ def test_a_batch_that_fails_is_unknown_for_its_own_alone(hub, home, tmp_path):
     rounds.look(home)
     unknown = [one for one in sessions.everything(home).records if one.get("pr_unknown_since")]
     assert len(unknown) == 25 and all(one["pr"] is None for one in unknown)
+
+
+def test_requests_that_fail_are_paid_for_too(hub, home, tmp_path):
+    """F51: while GitHub is ill it is not asked more often than while it is well."""
+    fleet(hub, home, tmp_path, 1, 60)
+    project = config.load(str(tmp_path / "ao.yaml")).projects["shop0"]
+    hub.fail("bad_gateway", times=None)
+    with pytest.raises(Unknown):
+        scm.look(home, project, sessions.everything(home).records, hubbing.clock())
+    assert gh.pause(home, "github.localhost") == pytest.approx(len(hub.asked()) * 3600 / 2500)
 
 
 def test_a_budget_that_others_have_used_up_is_spared(home, monkeypatch):

@@ -170,6 +170,7 @@ class _Look:
                 self.points += found.points
             else:
                 self.unknown.update(dict.fromkeys(part, found))
+                self.points += 1  # at least, for what has failed
 
 
 def _may_have_another(session: Session) -> bool:
