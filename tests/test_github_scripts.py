@@ -69,6 +69,23 @@ def test_an_issue_from_new_to_closed(world):
     assert [one["id"] for one in answer(world, "ao-issue", "list", "--label", "bug")] == ["1"]
 
 
+def test_an_issue_whose_answer_was_lost_is_written_once(world):
+    """F23"""
+    world.hub.fail("bad_gateway", on="POST", done=True)
+    new = ("ao-issue", "new", "Round up", "-b", "Half a cent.")
+    assert "with 502" in world.local.call(*new).err
+    assert ok(world, *new).out.startswith("#1 http")
+    assert [issue.title for issue in world.remote.issues.values()] == ["Round up"]
+    ok(world, "ao-issue", "close", "1")
+    assert ok(world, *new).out.startswith("#2 http")
+
+
+def test_an_assignment_that_github_leaves_out_is_said(world):
+    world.remote.issue("One")
+    world.remote.roles[world.hub.me] = "read"
+    assert f"cannot assign issue '1' to '{world.hub.me}'" in world.local.call("ao-issue", "assign", "1").err
+
+
 def test_a_list_goes_on_behind_a_page_and_ends_at_its_limit(world):
     for number in range(130):
         world.remote.issue(f"Issue {number}")
