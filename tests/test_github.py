@@ -518,6 +518,20 @@ def test_bots_are_told_apart_and_a_review_s_words_last_as_long_as_its_head(world
     assert (len(found["threads"]), len(found["bot_threads"])) == (0, 1)
 
 
+def test_who_may_not_decide_is_heard_too(world, session):
+    """F25: a passer-by blocks nothing, also not below the many empty reviews that replies to threads are."""
+    pull = world.pull(session)
+    world.remote.roles["ann"] = "write"
+    pull.review("changes_requested", "Think of Windows.", author="passer-by")
+    pull.review("changes_requested", "Not like this.", author="ann")
+    for _ in range(60):
+        pull.review("commented", "", author=world.hub.me)
+    assert [one.body for one in comments(world, session, pull)] == ["Not like this.", "Think of Windows."]
+    pull.review("approved", author="ann")
+    assert [one.body for one in comments(world, session, pull)] == ["Think of Windows."]
+    assert world.look(known(session, pull))["review_decision"] == "approved"
+
+
 def test_comments_that_cannot_be_shown_are_unknown_and_not_settled(world, session):
     """F11"""
     pull = world.pull(session)

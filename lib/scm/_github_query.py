@@ -30,7 +30,7 @@ CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts
 PULL = f"""number url title isDraft state isCrossRepository headRefName headRefOid baseRefName baseRefOid updatedAt
   mergeable mergeStateStatus reviewDecision additions deletions author {{ __typename login }}
   latestOpinionatedReviews(first: 100, writersOnly: true) {{ {REVIEW} }}
-  reviews(last: 50, states: [COMMENTED]) {{ {REVIEW} }}"""
+  reviews(last: 100, states: [COMMENTED, CHANGES_REQUESTED]) {{ {REVIEW} }}"""
 CANDIDATES = "nodes { number state isCrossRepository headRefName headRefOid }"
 
 
