@@ -76,7 +76,8 @@ def comment(home: str, project: Project, id: str, text: str) -> None:
     """Goal-state: what was said already, by a process that died before it knew, is not said again."""
     me, last = gh.login(home, _repository(project).host), _ask(home, project, id)["comments"]
     page = f"comments?per_page={PAGE}&page={max(1, -(-last // PAGE))}"
-    mine = [one["body"].strip() for one in _ask(home, project, id, "GET", page) if one["user"]["login"] == me]
+    found = _ask(home, project, id, "GET", page)  # by nobody where an account is gone
+    mine = [one["body"].strip() for one in found if (one["user"] or {}).get("login") == me]
     if text.strip() not in mine[-1:]:
         _ask(home, project, id, "POST", "comments", body=text)
 
