@@ -447,7 +447,7 @@ def test_a_log_that_is_gone_leaves_the_rest(world, session):
     world.remote.check(pull, "test", "failure", log="boom")
     world.hub.fail("status", on="logs", status=410, message="Gone")
     [failure] = scm.failures(world.home, project(world), known(session, pull))
-    assert failure.name == "test" and "cannot be read" in failure.log
+    assert failure.name == "test" and failure.step and "cannot be read" in failure.log
     world.hub.fail("bad_gateway", on="logs")
     with pytest.raises(Unknown):
         scm.failures(world.home, project(world), known(session, pull))
