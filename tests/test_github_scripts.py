@@ -56,13 +56,14 @@ def test_an_issue_from_new_to_closed(world):
     assert [one["id"] for one in answer(world, "ao-issue", "list")] == ["1", "3"]
     ok(world, "ao-issue", "label", "1", "urgent", "ui")
     ok(world, "ao-issue", "assign", "1")
-    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
-    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
     issue = world.remote.issues[1]
+    issue.comment("Who am I?", None)  # whose account is gone
+    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
+    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
     assert (issue.labels, issue.assignees) == (["bug", "urgent", "ui"], [world.hub.me])
-    assert [comment.body for comment in issue.comments] == ["Mind the tax."]
+    assert [comment.body for comment in issue.comments] == ["Who am I?", "Mind the tax."]
     shown = ok(world, "ao-issue", "show", "1").out
-    assert shown.startswith("# Round up\n\n#1, open, bug, urgent, ui, assigned to me, 1 comments\n\nHalf a cent.")
+    assert shown.startswith("# Round up\n\n#1, open, bug, urgent, ui, assigned to me, 2 comments\n\nHalf a cent.")
     ok(world, "ao-issue", "close", "1", "3")
     assert answer(world, "ao-issue", "list") == []
     ok(world, "ao-issue", "reopen", "1")
@@ -187,6 +188,15 @@ def test_pull_requests_are_listed_shown_closed_and_opened_again(world, ready):
     assert not pull.is_draft
     assert "there is no pull request '99'" in world.local.call("ao-pr", "99").err
     assert "kept by github" in world.local.call("ao-pr", "open", "--title", "T").err
+
+
+def test_a_list_of_pull_requests_says_what_it_leaves_out(world):
+    world.remote.fleet(101)
+    pulls = {pull.number: pull for pull in world.remote.pulls()}
+    world.hub.fail("partial", alias="p50", type="FORBIDDEN", message="Not for you.")
+    done = ok(world, "ao-pr", "list", "--json")
+    assert {one["number"] for one in json.loads(done.out)} == set(pulls) - {1, 50}
+    assert "pull request 50: Not for you." in done.err and "only the newest 100" in done.err
 
 
 def test_a_review_is_posted_in_ones_own_name(world):

@@ -33,6 +33,7 @@ from lib.scm import (
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
+PAGE = 100  # of a list
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 
 
@@ -307,10 +308,17 @@ def _push(project: Project, branch: str, head: str) -> None:
 def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
     """The repository's pull requests, newest first; with `ended` merged and closed ones too."""
     repo = gh.repository(project)
-    path = repo.path("pulls") + f"?per_page=100&state={'all' if ended else 'open'}"
+    path = repo.path("pulls") + f"?per_page={PAGE}&state={'all' if ended else 'open'}"
     numbers = [one["number"] for one in gh.ask(home, repo.host, path)]
-    seen = _seen(home, project, *numbers)
-    return [seen.facts(number) for number in numbers], []
+    seen, found, problems = _seen(home, project, *numbers), list[Pull](), list[str]()
+    for number in numbers:
+        try:
+            found.append(seen.facts(number))
+        except Unknown as error:
+            problems.append(str(error))
+    if problems and not found:
+        raise Unknown(problems[0])
+    return found, [*dict.fromkeys(problems)] + [f"only the newest {PAGE} are listed"] * (len(numbers) == PAGE)
 
 
 def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:
