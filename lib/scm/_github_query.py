@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from lib import gh
 from lib.errors import AoError, Unknown
 
-IDS = 100  # threads in one request, GitHub's own limit
 PAGES = 20  # of one thing; more means that something is wrong
 Raw = dict[str, Any]  # as GitHub shows it, with `checks` and `threads` as whole lists
 
@@ -44,8 +43,9 @@ class Found(NamedTuple):
     points: int
 
 
-def batch(home: str, repo: gh.Repo, numbers: Sequence[int], branches: Sequence[str] = ()) -> Found:
+def batch(home: str, repo: gh.Repo, items: Sequence[int | str]) -> Found:
     """Pull requests by number, and candidates by the name of their branch, newest first. Raises Unknown."""
+    numbers, branches = [one for one in items if isinstance(one, int)], [one for one in items if isinstance(one, str)]
     parts = [f"p{number}: pullRequest(number: {number}) {{ {PULL} {_unpaged(number)} }}" for number in numbers]
     parts += [
         f"b{place}: pullRequests(headRefName: $b{place}, first: 10, orderBy: {{field: CREATED_AT, direction: DESC}}) "
@@ -83,18 +83,14 @@ def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
 
 
 def threads(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:
-    """The comments of threads, by the threads' ids, and what it cost. Raises Unknown."""
-    found, cost = {}, 0
-    for start in range(0, len(ids), IDS):
-        text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
+    """The comments of up to 100 threads, by the threads' ids, and what it cost. Raises Unknown."""
+    text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
 originalLine comments(last: 50) {{ {COMMENTS} }} }} }} rateLimit {{ cost }} }}"
-        data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids[start : start + IDS])})
-        failed = [error for error in errors if error.get("type") != "NOT_FOUND"]  # one that is gone is no failure
-        if failed:
-            raise Unknown(f"{repo.host} could not show all comments: {failed[0].get('message')}")
-        found.update({raw["id"]: raw for raw in data["nodes"] if raw})
-        cost += _cost(data)
-    return found, cost
+    data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids)})
+    for error in errors:
+        if error.get("type") != "NOT_FOUND":  # one that is gone is no failure
+            raise _not_shown("all comments", error)
+    return {raw["id"]: raw for raw in data["nodes"] if raw}, _cost(data)
 
 
 def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Raw], int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import shlex
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lib import config, gh, git, threads
@@ -33,6 +33,7 @@ from lib.scm import (
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
+THREADS = 4  # for each pull request that a request may be about
 PAGE = 100  # of a list
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 
@@ -93,11 +94,9 @@ class _Look:
                 continue
         self._batches(sorted(int(number) for number in new if number), [])
         ids = [id for raw in self._pulls.values() for id in _github_facts.open_threads(raw)]
-        try:
-            self._threads, points = _github_query.threads(self._home, self._repo, ids) if ids else ({}, 0)
+        for shown, points in self._in_parts(ids, self._size * THREADS, _github_query.threads):
+            self._threads.update(shown)
             self.points += points
-        except AoError as error:
-            self.unknown.update(dict.fromkeys(ids, error))
 
     def pull_of(self, session: Session) -> Pull | None:
         """The session's pull request, None for a definite none. Raises Unknown."""
@@ -155,23 +154,23 @@ class _Look:
         return int(mine["number"]) if mine else None
 
     def _batches(self, numbers: Sequence[int], branches: Sequence[str]) -> None:
-        """Ask for these in batches, side by side; one that fails leaves its own unknown."""
-        items: list[int | str] = [*numbers, *branches]
-        jobs = {}
-        for start in range(0, len(items), self._size):
-            part = items[start : start + self._size]
-            words = [one for one in part if isinstance(one, int)], [one for one in part if isinstance(one, str)]
-            jobs[tuple(part)] = functools.partial(_github_query.batch, self._home, self._repo, *words)
+        for found in self._in_parts([*numbers, *branches], self._size, _github_query.batch):
+            self._pulls.update(found.pulls)
+            self._missing += found.missing
+            self._branches.update(found.branches)
+            self.unknown.update(found.unknown)
+            self.points += found.points
+
+    def _in_parts(self, items: Sequence[Any], size: int, query: Callable[..., Any]) -> Iterator[Any]:
+        """What a query answers about so many at a time, side by side; one that fails leaves its own unknown."""
+        parts = [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+        jobs = {part: functools.partial(query, self._home, self._repo, part) for part in parts}
         for part, found in threads.each(jobs, WITHIN, AT_ONCE).items():
-            if isinstance(found, _github_query.Found):
-                self._pulls.update(found.pulls)
-                self._missing += found.missing
-                self._branches.update(found.branches)
-                self.unknown.update(found.unknown)
-                self.points += found.points
-            else:
+            if isinstance(found, Exception):
                 self.unknown.update(dict.fromkeys(part, found))
                 self.points += 1  # at least, for what has failed
+            else:
+                yield found
 
 
 def _may_have_another(session: Session) -> bool:
