@@ -15,7 +15,6 @@ from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
 
-
 def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, said: Mapping[str, Any]) -> None:
     """Add a review to a pull request. `said`: body, file, line."""
     if record["state"] != "open":
