@@ -125,11 +125,13 @@ def graphql(home: str, host: str, query: str, variables: dict[str, Any]) -> tupl
     body = answer.body
     if not isinstance(body, dict):
         raise Unknown(f"the answer of {host} to a query was cut short")
-    errors = body.get("errors") or []
-    if any(error.get("type") == "RATE_LIMITED" for error in errors):
-        raise _cool_down(home, host, answer, errors[0].get("message") or "its rate limit is reached")
+    errors = body.get("errors") or ([body] if body.get("message") else [])
+    for error in errors:  # a limit may come with status 200, and its type is not always the one that is documented
+        message = _words(error.get("message"))
+        if str(error.get("type")).startswith("RATE_LIMIT") or "rate limit" in message.lower():
+            raise _cool_down(home, host, answer, message)
     if not isinstance(body.get("data"), dict):
-        raise Unknown(f"{host} answered a query with: {_words(errors[0].get('message') if errors else 'nothing')}")
+        raise NoAnswer(f"{host} answered a query with: {_words(errors[0].get('message') if errors else 'nothing')}")
     return body["data"], errors
 
 
@@ -187,6 +189,7 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     """One request. What was not written by ao goes into the body, never onto the command line as an option."""
     _wait(home, host)
     argv = ["gh", "api", "-i", "--method", method, path]
+    argv += ["--preview", "merge-info"] if path == "graphql" else []  # without it Enterprise has no mergeStateStatus
     argv += ["--header", f"If-None-Match: {etag}"] if etag else []
     argv += ["--input", "-"] if fields is not None else []
     text = None if fields is None else json.dumps(fields)

@@ -13,6 +13,7 @@ import pytest
 from lib import git, paths, store
 from lib.errors import AoError, Unknown
 from lib.scm import UNASKED, Blocked, Moved
+from lib.scm import _github_pace as pace
 from lib.scm import github as scm
 
 
@@ -222,7 +223,10 @@ def test_an_unstable_one_is_not_ready_unless_checks_do_not_matter(world, session
     [
         ("unauthorized", {}, "gh auth login --hostname github.localhost"),
         ("rate_limit", {"seconds": 2}, "asks to wait until"),
+        ("rate_limit", {"seconds": 2, "type": "RATE_LIMIT"}, "asks to wait until"),
         ("secondary", {"seconds": 2}, "asks to wait until"),
+        ("secondary", {"seconds": 2, "status": 403}, "asks to wait until"),
+        ("secondary", {"seconds": 2, "status": 200}, "asks to wait until"),
         ("server_error", {}, "with 500"),
         ("bad_gateway", {}, "with 502"),
         ("truncated", {}, "cut short|cannot ask"),
@@ -256,6 +260,30 @@ def test_a_single_bad_part_does_not_lose_the_others(world):
     found = world.look(*(known(record, pull) for record, pull in zip(records, pulls, strict=True)))
     assert [id for id, pull in found.items() if isinstance(pull, AoError)] == ["shop-2"]
     assert found["shop-1"]["number"] == pulls[0].number and found["shop-3"]["number"] == pulls[2].number
+
+
+def test_what_the_token_may_not_read_is_said(world, session):
+    """F28: a fine-grained token is shown no check runs, whatever else it may do."""
+    pull = world.pull(session)
+    world.remote.check(pull, "test")
+    text = "Resource not accessible by personal access token"
+    world.hub.fail("partial", alias="contexts", type="FORBIDDEN", message=text)
+    with pytest.raises(Unknown, match=f"pull request {pull.number}: {text} .*contexts"):
+        world.look(known(session, pull))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({"type": "RESOURCE_LIMITS_EXCEEDED"}, 12), ({}, 12), ({"type": "FORBIDDEN"}, pace.MOST)],
+)
+def test_a_part_that_was_too_much_for_github_makes_the_next_batch_smaller(world, options, size):
+    """F11: what is left out of an answer for its size would be left out each time."""
+    records = [world.session(f"shop-{number}") for number in range(1, 3)]
+    pulls = [world.pull(record, f"{record['id']}.txt") for record in records]
+    world.hub.fail("partial", alias=f"p{pulls[1].number}", **options)
+    found = world.look(*(known(record, pull) for record, pull in zip(records, pulls, strict=True)))
+    assert isinstance(found["shop-2"], Unknown) and found["shop-1"]["number"] == pulls[0].number
+    assert pace.Memory(world.home, project(world), hubbing.clock()).size == size
 
 
 def test_an_account_that_may_not_see_the_repository_knows_nothing(world, session):
@@ -419,7 +447,7 @@ def test_a_log_that_is_gone_leaves_the_rest(world, session):
     world.remote.check(pull, "test", "failure", log="boom")
     world.hub.fail("status", on="logs", status=410, message="Gone")
     [failure] = scm.failures(world.home, project(world), known(session, pull))
-    assert failure.name == "test" and "cannot be read" in failure.log
+    assert failure.name == "test" and failure.step and "cannot be read" in failure.log
     world.hub.fail("bad_gateway", on="logs")
     with pytest.raises(Unknown):
         scm.failures(world.home, project(world), known(session, pull))
@@ -488,6 +516,20 @@ def test_bots_are_told_apart_and_a_review_s_words_last_as_long_as_its_head(world
     world.push(session, "c.txt")
     found = world.look(known(session, pull))
     assert (len(found["threads"]), len(found["bot_threads"])) == (0, 1)
+
+
+def test_who_may_not_decide_is_heard_too(world, session):
+    """F25: a passer-by blocks nothing, also not below the many empty reviews that replies to threads are."""
+    pull = world.pull(session)
+    world.remote.roles["ann"] = "write"
+    pull.review("changes_requested", "Think of Windows.", author="passer-by")
+    pull.review("changes_requested", "Not like this.", author="ann")
+    for _ in range(60):
+        pull.review("commented", "", author=world.hub.me)
+    assert [one.body for one in comments(world, session, pull)] == ["Not like this.", "Think of Windows."]
+    pull.review("approved", author="ann")
+    assert [one.body for one in comments(world, session, pull)] == ["Think of Windows."]
+    assert world.look(known(session, pull))["review_decision"] == "approved"
 
 
 def test_comments_that_cannot_be_shown_are_unknown_and_not_settled(world, session):

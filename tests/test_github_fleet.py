@@ -10,6 +10,7 @@ import hubbing
 import pytest
 
 from lib import config, gh, loop, paths, rounds, sessions, store
+from lib.errors import Unknown
 from lib.scm import github as scm
 
 
@@ -69,6 +70,28 @@ def test_a_batch_that_fails_is_unknown_for_its_own_alone(hub, home, tmp_path):
     rounds.look(home)
     unknown = [one for one in sessions.everything(home).records if one.get("pr_unknown_since")]
     assert len(unknown) == 25 and all(one["pr"] is None for one in unknown)
+
+
+def test_comments_that_are_not_shown_leave_those_of_others(hub, home, tmp_path):
+    """F11"""
+    fleet(hub, home, tmp_path, 1, 2)
+    for pull in hub.repo("acme/shop0").pulls():
+        for _ in range(100 - len(pull.threads)):  # as many as one request is about
+            pull.thread("Why?")
+    hub.fail("bad_gateway", on="nodes\\(ids")
+    rounds.look(home)
+    pulls = [one["pr"] for one in sessions.everything(home).records]
+    assert sum(pull is None for pull in pulls) == 1
+
+
+def test_requests_that_fail_are_paid_for_too(hub, home, tmp_path):
+    """F51: while GitHub is ill it is not asked more often than while it is well."""
+    fleet(hub, home, tmp_path, 1, 60)
+    project = config.load(str(tmp_path / "ao.yaml")).projects["shop0"]
+    hub.fail("bad_gateway", times=None)
+    with pytest.raises(Unknown):
+        scm.look(home, project, sessions.everything(home).records, hubbing.clock())
+    assert gh.pause(home, "github.localhost") == pytest.approx(len(hub.asked()) * 3600 / 2500)
 
 
 def test_a_budget_that_others_have_used_up_is_spared(home, monkeypatch):

@@ -56,17 +56,35 @@ def test_an_issue_from_new_to_closed(world):
     assert [one["id"] for one in answer(world, "ao-issue", "list")] == ["1", "3"]
     ok(world, "ao-issue", "label", "1", "urgent", "ui")
     ok(world, "ao-issue", "assign", "1")
-    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
-    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
     issue = world.remote.issues[1]
+    issue.comment("Who am I?", None)  # whose account is gone
+    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
+    ok(world, "ao-issue", "comment", "#1", "Mind the tax.")
     assert (issue.labels, issue.assignees) == (["bug", "urgent", "ui"], [world.hub.me])
-    assert [comment.body for comment in issue.comments] == ["Mind the tax."]
+    assert [comment.body for comment in issue.comments] == ["Who am I?", "Mind the tax."]
     shown = ok(world, "ao-issue", "show", "1").out
-    assert shown.startswith("# Round up\n\n#1, open, bug, urgent, ui, assigned to me, 1 comments\n\nHalf a cent.")
+    assert shown.startswith("# Round up\n\n#1, open, bug, urgent, ui, assigned to me, 2 comments\n\nHalf a cent.")
     ok(world, "ao-issue", "close", "1", "3")
     assert answer(world, "ao-issue", "list") == []
     ok(world, "ao-issue", "reopen", "1")
     assert [one["id"] for one in answer(world, "ao-issue", "list", "--label", "bug")] == ["1"]
+
+
+def test_an_issue_whose_answer_was_lost_is_written_once(world):
+    """F23"""
+    world.hub.fail("bad_gateway", on="POST", done=True)
+    new = ("ao-issue", "new", "Round up", "-b", "Half a cent.")
+    assert "with 502" in world.local.call(*new).err
+    assert ok(world, *new).out.startswith("#1 http")
+    assert [issue.title for issue in world.remote.issues.values()] == ["Round up"]
+    ok(world, "ao-issue", "close", "1")
+    assert ok(world, *new).out.startswith("#2 http")
+
+
+def test_an_assignment_that_github_leaves_out_is_said(world):
+    world.remote.issue("One")
+    world.remote.roles[world.hub.me] = "read"
+    assert f"cannot assign issue '1' to '{world.hub.me}'" in world.local.call("ao-issue", "assign", "1").err
 
 
 def test_a_list_goes_on_behind_a_page_and_ends_at_its_limit(world):
@@ -170,6 +188,15 @@ def test_pull_requests_are_listed_shown_closed_and_opened_again(world, ready):
     assert not pull.is_draft
     assert "there is no pull request '99'" in world.local.call("ao-pr", "99").err
     assert "kept by github" in world.local.call("ao-pr", "open", "--title", "T").err
+
+
+def test_a_list_of_pull_requests_says_what_it_leaves_out(world):
+    world.remote.fleet(101)
+    pulls = {pull.number: pull for pull in world.remote.pulls()}
+    world.hub.fail("partial", alias="p50", type="FORBIDDEN", message="Not for you.")
+    done = ok(world, "ao-pr", "list", "--json")
+    assert {one["number"] for one in json.loads(done.out)} == set(pulls) - {1, 50}
+    assert "pull request 50: Not for you." in done.err and "only the newest 100" in done.err
 
 
 def test_a_review_is_posted_in_ones_own_name(world):
@@ -387,6 +414,14 @@ def test_the_doctor_says_how_to_log_in(world):
         "bad",
         f"{github.HOST}: gh is not logged in at {github.HOST}; run: gh auth login --hostname {github.HOST}",
     ) in (findings(world))
+
+
+def test_the_doctor_says_what_the_token_lacks(world):
+    world.hub.scopes = "read:org"
+    assert ("bad", f"{github.HOST}: the token lacks the scope 'repo'") in findings(world)
+    world.hub.scopes = None
+    text = f"{github.HOST}: the token has no scopes; to a fine-grained one GitHub shows no check runs"
+    assert ("warning", text) in findings(world)
 
 
 def test_a_repository_at_github_gets_a_configuration_for_github(world):

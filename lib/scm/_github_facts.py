@@ -92,12 +92,15 @@ def roll_up(statuses: set[str]) -> str:
 def comments(raw: Raw, threads: Mapping[str, Raw]) -> list[Comment]:
     """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments."""
     found = [one for thread in threads.values() for one in _thread(raw, thread)]
-    for review in _reviews(raw, "latestOpinionatedReviews"):
+    deciding = _reviews(raw, "latestOpinionatedReviews")
+    for review in deciding:
         if review["state"] == "CHANGES_REQUESTED" and (review["body"].strip() or not found):
             found.append(_comment(review, review["body"] or "(changes requested, without a word)"))
+    decided = {_author(review) for review in deciding}
     for review in _reviews(raw, "reviews"):  # nobody can settle one: it is about the head that it was written for
         is_current = (review["commit"] or {}).get("oid") == raw["headRefOid"]
-        if is_current and review["body"].strip() and not _is_own(raw, review):
+        is_said = review["state"] == "CHANGES_REQUESTED" and _author(review) in decided  # there, or taken back since
+        if is_current and review["body"].strip() and not is_said and not _is_own(raw, review):
             found.append(_comment(review, review["body"]))
     return found
 

@@ -32,13 +32,14 @@ def failures(home: str, repo: gh.Repo, nodes: Sequence[Mapping[str, Any]]) -> li
 
 def _job(home: str, repo: gh.Repo, id: str, otherwise: str) -> tuple[str, str]:
     """The failing step of a job and the end of its log; `otherwise` where GitHub definitely has none."""
+    step: dict[str, Any] = {}
     try:
         steps = gh.ask(home, repo.host, repo.path("actions/jobs", id)).get("steps") or []
-        step: dict[str, Any] = next((one for one in steps if one["conclusion"] in ENDED_BADLY), {})
-        log = gh.ask(home, repo.host, repo.path("actions/jobs", id, "logs"), raw=True)
+        step = next((one for one in steps if one["conclusion"] in ENDED_BADLY), step)
+        log = excerpt(gh.ask(home, repo.host, repo.path("actions/jobs", id, "logs"), raw=True), step)
     except gh.Refused as error:
-        return "", otherwise or f"its log cannot be read: {error}"
-    return str(step.get("name") or ""), excerpt(log, step)
+        log = otherwise or f"its log cannot be read: {error}"
+    return str(step.get("name") or ""), log
 
 
 def excerpt(log: str, step: Mapping[str, Any]) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from lib import gh
-from lib.errors import Unknown
+from lib.errors import AoError, Unknown
 
-IDS = 100  # threads in one request, GitHub's own limit
 PAGES = 20  # of one thing; more means that something is wrong
 Raw = dict[str, Any]  # as GitHub shows it, with `checks` and `threads` as whole lists
 
@@ -30,21 +29,23 @@ CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts
 PULL = f"""number url title isDraft state isCrossRepository headRefName headRefOid baseRefName baseRefOid updatedAt
   mergeable mergeStateStatus reviewDecision additions deletions author {{ __typename login }}
   latestOpinionatedReviews(first: 100, writersOnly: true) {{ {REVIEW} }}
-  reviews(last: 50, states: [COMMENTED]) {{ {REVIEW} }}"""
+  reviews(last: 100, states: [COMMENTED, CHANGES_REQUESTED]) {{ {REVIEW} }}"""
 CANDIDATES = "nodes { number state isCrossRepository headRefName headRefOid }"
 
 
 class Found(NamedTuple):
-    """What one request answered; what is in none of these could not be told."""
+    """What one request answered."""
 
     pulls: dict[int, Raw]
     missing: list[int]
     branches: dict[str, list[Raw]]
+    unknown: dict[int | str, AoError]  # why the rest could not be told, by number or branch
     points: int
 
 
-def batch(home: str, repo: gh.Repo, numbers: Sequence[int], branches: Sequence[str] = ()) -> Found:
+def batch(home: str, repo: gh.Repo, items: Sequence[int | str]) -> Found:
     """Pull requests by number, and candidates by the name of their branch, newest first. Raises Unknown."""
+    numbers, branches = [one for one in items if isinstance(one, int)], [one for one in items if isinstance(one, str)]
     parts = [f"p{number}: pullRequest(number: {number}) {{ {PULL} {_unpaged(number)} }}" for number in numbers]
     parts += [
         f"b{place}: pullRequests(headRefName: $b{place}, first: 10, orderBy: {{field: CREATED_AT, direction: DESC}}) "
@@ -53,18 +54,25 @@ def batch(home: str, repo: gh.Repo, numbers: Sequence[int], branches: Sequence[s
     ]
     names = {f"b{place}": branch for place, branch in enumerate(branches)}
     data, broken, points = _ask(home, repo, " ".join(parts), names)
-    pulls, shown = {}, {f"b{place}": branch for place, branch in enumerate(branches)}
+    found = Found({}, [], {}, {}, 0)
     for number in numbers:
-        raw = data.get(f"p{number}")
-        if raw and f"p{number}" not in broken:
-            try:
-                points += _complete(home, repo, raw)
-            except Unknown:
+        raw, error = data.get(f"p{number}"), broken.get(f"p{number}")
+        try:
+            if not raw and error and error.get("type") == "NOT_FOUND":
+                found.missing.append(number)
                 continue
-            pulls[number] = raw
-    found = {branch: data[key]["nodes"] for key, branch in shown.items() if data.get(key) and key not in broken}
-    missing = [number for number in numbers if broken.get(f"p{number}") == "NOT_FOUND"]
-    return Found(pulls, missing, found, points)
+            if error or not raw:
+                raise _not_shown(f"pull request {number}", error)
+            points += _complete(home, repo, raw)
+            found.pulls[number] = raw
+        except AoError as problem:
+            found.unknown[number] = problem
+    for alias, branch in names.items():
+        if data.get(alias) and alias not in broken:
+            found.branches[branch] = data[alias]["nodes"]
+        else:
+            found.unknown[branch] = _not_shown(f"the pull requests of '{branch}'", broken.get(alias))
+    return found._replace(points=points)
 
 
 def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
@@ -75,32 +83,34 @@ def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
 
 
 def threads(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:
-    """The comments of threads, by the threads' ids, and what it cost. Raises Unknown."""
-    found, cost = {}, 0
-    for start in range(0, len(ids), IDS):
-        text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
+    """The comments of up to 100 threads, by the threads' ids, and what it cost. Raises Unknown."""
+    text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
 originalLine comments(last: 50) {{ {COMMENTS} }} }} }} rateLimit {{ cost }} }}"
-        data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids[start : start + IDS])})
-        failed = [error for error in errors if error.get("type") != "NOT_FOUND"]  # one that is gone is no failure
-        if failed:
-            raise Unknown(f"{repo.host} could not show all comments: {failed[0].get('message')}")
-        found.update({raw["id"]: raw for raw in data["nodes"] if raw})
-        cost += _cost(data)
-    return found, cost
+    data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids)})
+    for error in errors:
+        if error.get("type") != "NOT_FOUND":  # one that is gone is no failure
+            raise _not_shown("all comments", error)
+    return {raw["id"]: raw for raw in data["nodes"] if raw}, _cost(data)
 
 
-def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], int]:
-    """The repository's data, what is wrong with the aliases whose data is not whole, and the cost."""
+def _ask(home: str, repo: gh.Repo, parts: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Raw], int]:
+    """The repository's data, the errors of the aliases whose data is not whole, and the cost."""
     types = "".join(f", ${key}: String!" for key in more if key != "after") + ", $after: String" * ("$after" in parts)
     text = f"query($owner: String!, $name: String!{types}) {{ repository(owner: $owner, name: $name) {{ {parts} }} \
 rateLimit {{ cost }} }}"
     data, errors = gh.graphql(home, repo.host, text, {"owner": repo.owner, "name": repo.name, **more})
-    places = [(error.get("path") or [], error.get("type")) for error in errors]
-    broken = {str(place[1]): str(kind) for place, kind in places if len(place) > 1}
-    if not data.get("repository") or any(len(place) < 2 for place, _ in places):
-        why = errors[0].get("message") if errors else "nothing"
-        raise Unknown(f"{repo.host} does not show '{repo.owner}/{repo.name}': {why}")
-    return data["repository"], broken, _cost(data)
+    whole = [error for error in errors if len(error.get("path") or ()) < 2]
+    if whole or not data.get("repository"):
+        raise _not_shown(f"'{repo.owner}/{repo.name}'", (whole or errors or [None])[0])
+    return data["repository"], {str(error["path"][1]): error for error in errors}, _cost(data)
+
+
+def _not_shown(what: str, error: Raw | None) -> Unknown:
+    """Why GitHub does not show something. NoAnswer where it may have been asked for too much at once."""
+    error = error or {}
+    kind = gh.NoAnswer if error.get("type") in (None, "RESOURCE_LIMITS_EXCEEDED") else Unknown
+    place = ".".join(str(part) for part in (error.get("path") or ())[2:])
+    return kind(f"GitHub does not show {what}: {error.get('message') or 'nothing'}" + f" ({place})" * bool(place))
 
 
 def _cost(data: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import shlex
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lib import config, gh, git, threads
@@ -33,6 +33,8 @@ from lib.scm import (
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
+THREADS = 4  # for each pull request that a request may be about
+PAGE = 100  # of a list
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 
 
@@ -58,8 +60,8 @@ def look(
     memory.save(sessions, not fresh, seen.was_too_much)
     if not fresh and seen.points:
         gh.note_round(home, repo.host, project.id, seen.points)
-    if seen.errors and all(isinstance(found, AoError) for found in answer.values()):
-        raise Unknown(seen.errors[0])
+    if seen.unknown and all(isinstance(found, AoError) for found in answer.values()):
+        raise Unknown(reason(next(iter(seen.unknown.values()))))
     return answer
 
 
@@ -73,7 +75,12 @@ class _Look:
         self._branches: dict[str, list[_github_query.Raw]] = {}
         self._threads: dict[str, _github_query.Raw] = {}
         self._missing: list[int] = []
-        self.points, self.errors, self.was_too_much = 0, list[str](), False
+        self.unknown: dict[int | str, Exception] = {}  # by number, branch, or thread: why it could not be shown
+        self.points = 0
+
+    @property
+    def was_too_much(self) -> bool:
+        return any(isinstance(error, gh.NoAnswer) for error in self.unknown.values())
 
     def ask(self, sessions: Sequence[Session]) -> None:
         """Ask for everything that is needed to tell the pull requests of these sessions."""
@@ -87,11 +94,9 @@ class _Look:
                 continue
         self._batches(sorted(int(number) for number in new if number), [])
         ids = [id for raw in self._pulls.values() for id in _github_facts.open_threads(raw)]
-        try:
-            self._threads, points = _github_query.threads(self._home, self._repo, ids) if ids else ({}, 0)
+        for shown, points in self._in_parts(ids, self._size * THREADS, _github_query.threads):
+            self._threads.update(shown)
             self.points += points
-        except AoError as error:
-            self.errors.append(str(error))
 
     def pull_of(self, session: Session) -> Pull | None:
         """The session's pull request, None for a definite none. Raises Unknown."""
@@ -105,8 +110,9 @@ class _Look:
     def comments(self, number: int) -> list[Comment]:
         raw = self._raw(number)
         ids = _github_facts.open_threads(raw) if raw["state"] == "OPEN" else []
-        if not self._threads.keys() >= set(ids) and self.errors:
-            raise Unknown(self.errors[-1])
+        for id in ids:
+            if id in self.unknown:
+                raise self._why(id)
         return _github_facts.comments(raw, {id: self._threads[id] for id in ids if id in self._threads})
 
     def approvals(self, number: int) -> list[Comment]:
@@ -125,8 +131,12 @@ class _Look:
         if number in self._missing:
             raise AoError(f"there is no pull request '{number}' in '{self._repo}'; see: ao-pr list")
         if number not in self._pulls:
-            raise Unknown(self.errors[0] if self.errors else f"pull request {number} is not shown")
+            raise self._why(number)
         return self._pulls[number]
+
+    def _why(self, key: int | str) -> Unknown:
+        """Why nothing is known of a pull request, a branch or a thread."""
+        return Unknown(reason(self.unknown[key]) if key in self.unknown else f"nobody has asked about '{key}'")
 
     def _number(self, session: Session) -> int | None:
         """The number is the key once it is known, until that one is closed and the session has another."""
@@ -136,7 +146,7 @@ class _Look:
         if not _may_have_another(session):
             return int(claimed or 0)
         if session["branch"] not in self._branches:
-            raise Unknown(self.errors[0] if self.errors else f"what is open for '{session['branch']}' is not shown")
+            raise self._why(session["branch"])
         found = self._branches[session["branch"]]
         mine = _github_find.newest(self._project, session, found, self._strangers)
         if claimed and (mine is None or mine["state"] != "OPEN"):
@@ -144,22 +154,23 @@ class _Look:
         return int(mine["number"]) if mine else None
 
     def _batches(self, numbers: Sequence[int], branches: Sequence[str]) -> None:
-        """Ask for these in batches, side by side; one that fails leaves its own unknown."""
-        items: list[int | str] = [*numbers, *branches]
-        jobs = {}
-        for start in range(0, len(items), self._size):
-            part = items[start : start + self._size]
-            words = [one for one in part if isinstance(one, int)], [one for one in part if isinstance(one, str)]
-            jobs[start] = functools.partial(_github_query.batch, self._home, self._repo, *words)
-        for found in threads.each(jobs, WITHIN, AT_ONCE).values():
-            if isinstance(found, _github_query.Found):
-                self._pulls.update(found.pulls)
-                self._missing += found.missing
-                self._branches.update(found.branches)
-                self.points += found.points
+        for found in self._in_parts([*numbers, *branches], self._size, _github_query.batch):
+            self._pulls.update(found.pulls)
+            self._missing += found.missing
+            self._branches.update(found.branches)
+            self.unknown.update(found.unknown)
+            self.points += found.points
+
+    def _in_parts(self, items: Sequence[Any], size: int, query: Callable[..., Any]) -> Iterator[Any]:
+        """What a query answers about so many at a time, side by side; one that fails leaves its own unknown."""
+        parts = [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+        jobs = {part: functools.partial(query, self._home, self._repo, part) for part in parts}
+        for part, found in threads.each(jobs, WITHIN, AT_ONCE).items():
+            if isinstance(found, Exception):
+                self.unknown.update(dict.fromkeys(part, found))
+                self.points += 1  # at least, for what has failed
             else:
-                self.errors.append(reason(found))
-                self.was_too_much |= isinstance(found, gh.NoAnswer)
+                yield found
 
 
 def _may_have_another(session: Session) -> bool:
@@ -296,10 +307,17 @@ def _push(project: Project, branch: str, head: str) -> None:
 def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
     """The repository's pull requests, newest first; with `ended` merged and closed ones too."""
     repo = gh.repository(project)
-    path = repo.path("pulls") + f"?per_page=100&state={'all' if ended else 'open'}"
+    path = repo.path("pulls") + f"?per_page={PAGE}&state={'all' if ended else 'open'}"
     numbers = [one["number"] for one in gh.ask(home, repo.host, path)]
-    seen = _seen(home, project, *numbers)
-    return [seen.facts(number) for number in numbers], []
+    seen, found, problems = _seen(home, project, *numbers), list[Pull](), list[str]()
+    for number in numbers:
+        try:
+            found.append(seen.facts(number))
+        except Unknown as error:
+            problems.append(str(error))
+    if problems and not found:
+        raise Unknown(problems[0])
+    return found, [*dict.fromkeys(problems)] + [f"only the newest {PAGE} are listed"] * (len(numbers) == PAGE)
 
 
 def set_state(home: str, project: Project, session: Session, word: str, now: str) -> Pull:

@@ -39,8 +39,14 @@ def list(
 
 
 def create(home: str, project: Project, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
+    """Goal-state: what is open already, by a process that died before it knew, is not written again."""
     repo, fields = _repository(project), {"title": title, "body": body, "labels": builtins.list(labels)}
-    return _issue(gh.ask(home, repo.host, repo.path("issues"), "POST", fields))
+    path, me = repo.path("issues"), quote(gh.login(home, repo.host))
+    mine = gh.ask(home, repo.host, f"{path}?creator={me}&state=open&sort=created&direction=desc&per_page=10")
+    for one in (one for one in mine if "pull_request" not in one):
+        if (one["title"].strip(), (one["body"] or "").strip()) == (title.strip(), body.strip()):
+            return _issue(one)
+    return _issue(gh.ask(home, repo.host, path, "POST", fields))
 
 
 def close(home: str, project: Project, id: str) -> None:
@@ -56,7 +62,9 @@ def reopen(home: str, project: Project, id: str) -> None:
 def assign(home: str, project: Project, id: str) -> None:
     """Goal-state: assign it to whom `gh` is logged in as."""
     login = gh.login(home, _repository(project).host)
-    _ask(home, project, id, "POST", "assignees", assignees=[login])
+    found = _issue(_ask(home, project, id, "POST", "assignees", assignees=[login]))
+    if login not in found.assignees:  # GitHub leaves out without a word who may not be assigned
+        raise AoError(f"cannot assign issue '{id}' to '{login}': at '{_repository(project)}' you are no collaborator")
 
 
 def label(home: str, project: Project, id: str, labels: Sequence[str]) -> None:
@@ -68,7 +76,8 @@ def comment(home: str, project: Project, id: str, text: str) -> None:
     """Goal-state: what was said already, by a process that died before it knew, is not said again."""
     me, last = gh.login(home, _repository(project).host), _ask(home, project, id)["comments"]
     page = f"comments?per_page={PAGE}&page={max(1, -(-last // PAGE))}"
-    mine = [one["body"].strip() for one in _ask(home, project, id, "GET", page) if one["user"]["login"] == me]
+    found = _ask(home, project, id, "GET", page)  # by nobody where an account is gone
+    mine = [one["body"].strip() for one in found if (one["user"] or {}).get("login") == me]
     if text.strip() not in mine[-1:]:
         _ask(home, project, id, "POST", "comments", body=text)
 

@@ -53,7 +53,7 @@ class Fault:
         if self.kind == "unauthorized":
             return refusal(401, "Bad credentials")
         if self.kind == "rate_limit":
-            return limited(is_graphql, int(now + wait))
+            return limited(is_graphql, int(now + wait), self.options.get("type", "RATE_LIMITED"))
         if self.kind == "secondary":
             text = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
             return dataclasses.replace(
@@ -75,10 +75,10 @@ def refusal(status: int, message: str, *errors: object) -> Answer:
     return Answer(status, body)
 
 
-def limited(is_graphql: bool, reset: int) -> Answer:
-    """The hourly budget is gone: GraphQL says so with status 200."""
+def limited(is_graphql: bool, reset: int, type: str = "RATE_LIMITED") -> Answer:
+    """The hourly budget is gone: GraphQL says so with status 200, and by one of two types."""
     text = "API rate limit exceeded for user ID 1."
-    answer = Answer(200, {"errors": [{"type": "RATE_LIMITED", "message": text}]}) if is_graphql else refusal(403, text)
+    answer = Answer(200, {"errors": [{"type": type, "message": text}]}) if is_graphql else refusal(403, text)
     answer.headers |= {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)}
     return answer
 

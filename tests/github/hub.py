@@ -72,6 +72,7 @@ class Hub:
     unknown_looks, unknown_seconds: how long mergeability is UNKNOWN after each push, to the head or the base
     latency: seconds that every request takes
     limits_enterprise: whether the Enterprise host has a budget, as it has when its owner wants one
+    scopes: of the token; None for a fine-grained one
     decides_unasked: reviewDecision is given also where no protection asks for reviews
     problems: what was asked that GitHub would refuse as nonsense, or that this fake does not know
     """
@@ -81,6 +82,7 @@ class Hub:
         self.folder = tempfile.mkdtemp(prefix="gh-", dir="/tmp")  # short, for the socket
         self.lock, self.stopped = threading.RLock(), threading.Event()
         self.unknown_looks, self.unknown_seconds, self.latency = 0, 0.0, 0.0
+        self.scopes: str | None = "repo, read:org, workflow"
         self.decides_unasked, self.limits_enterprise = False, False
         self.requests: list[Request] = []
         self.problems: list[str] = []

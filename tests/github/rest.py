@@ -288,6 +288,7 @@ def issues(call: Call) -> Any:
     key = (lambda issue: issue.updated) if query.get("sort") == "updated" else (lambda issue: issue.number)
     found = sorted(call.repo.issues.values(), key=key, reverse=query.get("direction", "desc") == "desc")
     found = [i for i in found if state in ("all", i.state) and set(labels) <= {name.lower() for name in i.labels}]
+    found = [i for i in found if query.get("creator") in (None, i.author)]
     if query.get("assignee", "*") != "*":
         wanted = query["assignee"]
         found = [i for i in found if (wanted == "none" and not i.assignees) or wanted in i.assignees]

@@ -133,12 +133,13 @@ def _api(hub: Hub, request: Request, fault: Fault | None) -> Answer:
     if not request.user:
         return faults.refusal(401, "Bad credentials")
     if request.is_graphql:
-        answer = queries.answer(hub, request, fault.alias if fault else None)
+        answer = queries.answer(hub, request, fault if fault and fault.alias else None)
     else:
         answer = rest.answer(hub, request)
     if request.method == "GET" or request.is_graphql:
         hub.looked()
-    headers = {"x-oauth-scopes": "repo, read:org, workflow", "x-github-request-id": f"A:{hub.request_count}"}
+    headers = {"x-github-request-id": f"A:{hub.request_count}"}
+    headers |= {"x-oauth-scopes": hub.scopes} if hub.scopes is not None else {}
     if hub.is_limited(request.host):
         budget = hub.budget(request.is_graphql)
         limits: dict[str, object] = {
