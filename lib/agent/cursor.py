@@ -151,7 +151,7 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     return answers
 
 
-def program(project: Project) -> str:
+def program(project: Project) -> str | None:
     return next((name for name in NAMES if shutil.which(name)), NAMES[0])
 
 
