@@ -66,7 +66,7 @@ LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
 
 def prepare(project: Project, session: Session) -> None:
     """Never start another program of that name; let it edit unasked where that and no more is allowed."""
-    _version(program(project))
+    _version(_binary())
     path = os.path.join(session["workspace_path"], EDITS_FILE)
     if config.setting(project, "agent_config.permissions") != "auto-edit":
         if _is_ours(path):
@@ -152,12 +152,12 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
 
 
 def program(project: Project) -> str | None:
-    return next((name for name in NAMES if shutil.which(name)), NAMES[0])
+    return _binary()
 
 
 def check(project: Project) -> list[Check]:
     found = [
-        Check("ok", _version(program(project))),
+        Check("ok", _version(_binary())),
         Check("warning", "ao was not tried with the real program", "look at its terminal now and then: ao-attach"),
     ]
     if not os.environ.get("CURSOR_API_KEY"):
@@ -169,6 +169,10 @@ def check(project: Project) -> list[Check]:
     if not config.setting(project, "agent_config.trust"):
         found.append(Check("warning", "it may ask whether it may trust each worktree", "set agent_config.trust: true"))
     return found
+
+
+def _binary() -> str:
+    return next((name for name in NAMES if shutil.which(name)), NAMES[0])
 
 
 def _version(name: str) -> str:
@@ -187,7 +191,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         *(["--model", model] if model else []),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
-    return Launch([program(project), *flags, *words], {}, "--" in words, _home())
+    return Launch([_binary(), *flags, *words], {}, "--" in words, _home())
 
 
 def _is_ours(path: str) -> bool:
