@@ -66,7 +66,8 @@ LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
 
 def prepare(project: Project, session: Session) -> None:
     """Never start another program of that name; let it edit unasked where that and no more is allowed."""
-    _version(program(project))
+    if shutil.which(_program()):  # that there is none is said by who starts it
+        _version(_program())
     path = os.path.join(session["workspace_path"], EDITS_FILE)
     if config.setting(project, "agent_config.permissions") != "auto-edit":
         if _is_ours(path):
@@ -151,13 +152,13 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     return answers
 
 
-def program(project: Project) -> str:
-    return next((name for name in NAMES if shutil.which(name)), NAMES[0])
+def program(project: Project) -> str | None:
+    return _program()
 
 
 def check(project: Project) -> list[Check]:
     found = [
-        Check("ok", _version(program(project))),
+        Check("ok", _version(_program())),
         Check("warning", "ao was not tried with the real program", "look at its terminal now and then: ao-attach"),
     ]
     if not os.environ.get("CURSOR_API_KEY"):
@@ -169,6 +170,10 @@ def check(project: Project) -> list[Check]:
     if not config.setting(project, "agent_config.trust"):
         found.append(Check("warning", "it may ask whether it may trust each worktree", "set agent_config.trust: true"))
     return found
+
+
+def _program() -> str:
+    return next((name for name in NAMES if shutil.which(name)), NAMES[0])
 
 
 def _version(name: str) -> str:
@@ -187,7 +192,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         *(["--model", model] if model else []),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
-    return Launch([program(project), *flags, *words], {}, "--" in words, _home())
+    return Launch([_program(), *flags, *words], {}, "--" in words, _home())
 
 
 def _is_ours(path: str) -> bool:
