@@ -66,7 +66,8 @@ LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
 
 def prepare(project: Project, session: Session) -> None:
     """Never start another program of that name; let it edit unasked where that and no more is allowed."""
-    _version(_binary())
+    if shutil.which(_program()):  # that there is none is said by who starts it
+        _version(_program())
     path = os.path.join(session["workspace_path"], EDITS_FILE)
     if config.setting(project, "agent_config.permissions") != "auto-edit":
         if _is_ours(path):
@@ -152,12 +153,12 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
 
 
 def program(project: Project) -> str | None:
-    return _binary()
+    return _program()
 
 
 def check(project: Project) -> list[Check]:
     found = [
-        Check("ok", _version(_binary())),
+        Check("ok", _version(_program())),
         Check("warning", "ao was not tried with the real program", "look at its terminal now and then: ao-attach"),
     ]
     if not os.environ.get("CURSOR_API_KEY"):
@@ -171,7 +172,7 @@ def check(project: Project) -> list[Check]:
     return found
 
 
-def _binary() -> str:
+def _program() -> str:
     return next((name for name in NAMES if shutil.which(name)), NAMES[0])
 
 
@@ -191,7 +192,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         *(["--model", model] if model else []),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
-    return Launch([_binary(), *flags, *words], {}, "--" in words, _home())
+    return Launch([_program(), *flags, *words], {}, "--" in words, _home())
 
 
 def _is_ours(path: str) -> bool:
