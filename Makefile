@@ -17,7 +17,7 @@ setup: $(READY)          ## get what ao needs: a Python 3.11+ with packages in .
 demo: $(READY)           ## four agents, four issues, merged in a temporary folder; KEEP=1 leaves it standing
 	@$(PYTHON) tests/demo/run.py
 test: $(DEV) $(SCHEMA)   ## run all tests; ARGS='-k spawn' for some
-	@$(PYTHON) -m pytest -n 2 $(ARGS)
+	@$(PYTHON) -m pytest -n 4 $(ARGS)
 test-sim: $(DEV)         ## ao among faults on a virtual clock: SEED=1 STEPS=2000 SEEDS=1; MISTAKES=1: that it sees mistakes
 	@$(PYTHON) $(if $(MISTAKES),$(NOTICE),tests/simulation.py $(or $(SEED),1) $(or $(STEPS),2000) $(or $(SEEDS),1))
 test-crash: $(DEV) $(SCHEMA) ## kill every process at every point and at random moments; takes a quarter of an hour
