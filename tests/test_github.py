@@ -10,7 +10,7 @@ import github
 import hubbing
 import pytest
 
-from lib import git, paths, store
+from lib import clock, git, paths, store
 from lib.errors import AoError, Unknown
 from lib.scm import UNASKED, Blocked, Moved
 from lib.scm import _github_pace as pace
@@ -514,8 +514,22 @@ def test_bots_are_told_apart_and_a_review_s_words_last_as_long_as_its_head(world
     found = world.look(known(session, pull))
     assert (len(found["threads"]), len(found["bot_threads"])) == (1, 1)
     world.push(session, "c.txt")
-    found = world.look(known(session, pull))
+    found = world.look(known({**session, "told": {"changes-requested": found["threads"]}}, pull))
     assert (len(found["threads"]), len(found["bot_threads"])) == (0, 1)
+
+
+def test_what_a_reviewer_wrote_right_before_a_push_is_told_all_the_same(world, session):
+    """F25: no look came in between."""
+    pull = world.pull(session)
+    session["created_at"] = clock.iso(world.hub.now() - 60)
+    pull.review("commented", "Think of Windows.", author="ann")
+    world.push(session, "c.txt")
+    assert [one.body for one in comments(world, session, pull)] == ["Think of Windows."]
+    found = world.look(known(session, pull))
+    assert len(found["threads"]) == 1
+    assert world.look(known({**session, "told": {"changes-requested": found["threads"]}}, pull))["threads"] == []
+    later = {**session, "restored_at": clock.iso(world.hub.now() + 60)}  # a new agent, which has the commits before it
+    assert world.look(known(later, pull))["threads"] == []
 
 
 def test_who_may_not_decide_is_heard_too(world, session):

@@ -89,20 +89,32 @@ def roll_up(statuses: set[str]) -> str:
     return "pending" if statuses & {"pending", "running"} else "passing" if "passed" in statuses else "none"
 
 
-def comments(raw: Raw, threads: Mapping[str, Raw]) -> list[Comment]:
-    """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments."""
+def comments(raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any]) -> list[Comment]:
+    """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments.
+
+    Nobody can settle the words of a review: they are about the head that they were written for, and count until the
+    session was told of them.
+    """
     found = [one for thread in threads.values() for one in _thread(raw, thread)]
     deciding = _reviews(raw, "latestOpinionatedReviews")
     for review in deciding:
         if review["state"] == "CHANGES_REQUESTED" and (review["body"].strip() or not found):
             found.append(_comment(review, review["body"] or "(changes requested, without a word)"))
     decided = {_author(review) for review in deciding}
-    for review in _reviews(raw, "reviews"):  # nobody can settle one: it is about the head that it was written for
+    for review in _reviews(raw, "reviews"):
         is_current = (review["commit"] or {}).get("oid") == raw["headRefOid"]
         is_said = review["state"] == "CHANGES_REQUESTED" and _author(review) in decided  # there, or taken back since
-        if is_current and review["body"].strip() and not is_said and not _is_own(raw, review):
-            found.append(_comment(review, review["body"]))
+        said = _comment(review, review["body"])
+        if said.body.strip() and (is_current or _is_untold(session, review, said)) and not is_said:
+            found += [said] if not _is_own(raw, review) else []
     return found
+
+
+def _is_untold(session: Mapping[str, Any], review: Raw, said: Comment) -> bool:
+    """Whether the agent has pushed before it was told of a review that was written in this life of it."""
+    born, told = session.get("restored_at") or session.get("created_at"), session.get("told") or {}
+    is_of_now = born is not None and (parse(review["submittedAt"]) or 0.0) >= (parse(born) or 0.0)
+    return is_of_now and not any(said.id in ids for ids in told.values())
 
 
 def approvals(raw: Raw) -> list[Comment]:

@@ -17,7 +17,9 @@ PAGES = 20  # of one thing; more means that something is wrong
 Raw = dict[str, Any]  # as GitHub shows it, with `checks` and `threads` as whole lists
 
 PAGE = "pageInfo { hasNextPage endCursor }"
-REVIEW = "nodes { id state body url lastEditedAt viewerDidAuthor author { __typename login } commit { oid } }"
+REVIEW = (
+    "nodes { id state body url submittedAt lastEditedAt viewerDidAuthor author { __typename login } commit { oid } }"
+)
 COMMENTS = "nodes { id state body url lastEditedAt viewerDidAuthor isMinimized diffHunk author { __typename login } }"
 THREADS = f"reviewThreads(first: 100, after: $after) {{ {PAGE} nodes {{ id isResolved }} }}"
 CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts(first: 100, after: $after) { %s nodes {

@@ -35,6 +35,7 @@ WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
 THREADS = 4  # for each pull request that a request may be about
 PAGE = 100  # of a list
+NOBODY: Session = {}  # a look for no session
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 
 
@@ -101,19 +102,20 @@ class _Look:
     def pull_of(self, session: Session) -> Pull | None:
         """The session's pull request, None for a definite none. Raises Unknown."""
         number = self._number(session)
-        return self.facts(number) if number else None
+        return self.facts(number, session) if number else None
 
-    def facts(self, number: int) -> Pull:
+    def facts(self, number: int, session: Session = NOBODY) -> Pull:
         raw, merge = self._raw(number), config.setting(self._project, "merge")
-        return _github_facts.pull(raw, self._repo.owner, self._repo.name, self.comments(number), merge)
+        return _github_facts.pull(raw, self._repo.owner, self._repo.name, self.comments(number, session), merge)
 
-    def comments(self, number: int) -> list[Comment]:
+    def comments(self, number: int, session: Session) -> list[Comment]:
         raw = self._raw(number)
         ids = _github_facts.open_threads(raw) if raw["state"] == "OPEN" else []
         for id in ids:
             if id in self.unknown:
                 raise self._why(id)
-        return _github_facts.comments(raw, {id: self._threads[id] for id in ids if id in self._threads})
+        threads = {id: self._threads[id] for id in ids if id in self._threads}
+        return _github_facts.comments(raw, threads, session)
 
     def approvals(self, number: int) -> list[Comment]:
         return _github_facts.approvals(self._raw(number))
@@ -187,7 +189,7 @@ def failures(home: str, project: Project, session: Session) -> list[Failure]:
 def comments(home: str, project: Project, session: Session) -> list[Comment]:
     """What reviewers wrote and nobody settled."""
     number, seen = _shown(home, project, session)
-    return seen.comments(number)
+    return seen.comments(number, session)
 
 
 def approvals(home: str, project: Project, session: Session) -> list[Comment]:
