@@ -17,6 +17,8 @@ def checks(*states):
 
 
 def test_approved_green_clean_and_settled_is_ready():
+    theirs = ready_pull(from_fork=True)
+    assert blockers({**theirs, "claimed_pr_number": theirs["pr"]["number"]}) == []
     assert blockers(ready_pull()) == []
     assert blockers(ready_pull(**checks("passed", "skipped"))) == []
 
