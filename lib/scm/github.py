@@ -25,6 +25,7 @@ from lib.scm import (
     Session,
     _github_facts,
     _github_find,
+    _github_fork,
     _github_logs,
     _github_pace,
     _github_query,
@@ -35,7 +36,6 @@ WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
 THREADS = 4  # for each pull request that a request may be about
 PAGE = 100  # of a list
-FORK = "ao-pr-"  # and the number: the remote of a pull request from another repository
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 
 
@@ -244,9 +244,8 @@ def delete_branch(home: str, project: Project, branch: str, merged_sha: str, fro
     is_gone = _merged.delete_branch(home, project, branch, merged_sha)
     if not from_fork:
         _delete_remote(home, project, branch, merged_sha)
-    elif is_gone and _pushed_to(project, branch).startswith(FORK):
-        with git.changing(home, project.path):
-            git.run(project.path, "remote", "remove", _pushed_to(project, branch), limit="git-write")
+    elif is_gone:
+        _github_fork.forget(home, project, branch)
     return is_gone
 
 
@@ -263,75 +262,29 @@ def fetch(home: str, project: Project, pull: Pull) -> str:
     branch, what = str(pull["branch"]), f"cannot take over pull request '{pull['number']}'"
     if branch.startswith("-") or git.run(project.path, "check-ref-format", git.HEADS + branch).code:
         raise AoError(f"{what}: '{branch}' is not a valid branch name")
-    fork, tracked = _fork(home, project, pull, what) if pull["from_fork"] else None, _tracked(pull)
+    fork = _github_fork.source(home, project, pull, what) if pull["from_fork"] else None
+    tracked = _github_fork.tracked(pull)
     ref = f"refs/pull/{pull['number']}/head" if fork else git.HEADS + branch
     git.out(project.path, "fetch", "--quiet", "origin", f"+{ref}:{tracked}", limit="git-network")
     newest = git.commit(project.path, tracked) or str(pull["head_sha"])
     with git.changing(home, project.path):
-        name = _name_here(project, pull, fork, what) if fork else branch
+        name = _github_fork.name_here(project, pull, fork, what) if fork else branch
         mine = git.commit(project.path, git.HEADS + name)
         if mine and not git.contains(project.path, newest, mine) and not git.contains(project.path, mine, newest):
             raise AoError(f"{what}: the branch '{name}' of '{project.path}' has other commits")
         if fork:
-            _lead_to(project, fork, pull, name)
+            _github_fork.lead_to(project, fork, pull, name)
         if mine is None:
             git.out(project.path, "branch", "--quiet", "--track", "--end-of-options", name, tracked)
     return name
 
 
-def _fork(home: str, project: Project, pull: Pull, what: str) -> gh.Repo:
-    """The other repository that a pull request comes from. AoError when one may not push to its branch there."""
-    repo = gh.repository(project)
-    name, may_push = _github_query.source(home, repo, pull["number"])
-    found = gh.parse(f"https://{repo.host}/{name}")
-    if found is None or not may_push:
-        whose = f"another repository, '{found}', and you may not push to it" if found else "a repository that is gone"
-        raise AoError(f"{what}: its branch is in {whose}")
-    return found
-
-
-def _name_here(project: Project, pull: Pull, fork: gh.Repo, what: str) -> str:
-    """What a fork's branch is called here: forks use the names of this repository's branches too, such as `main`."""
-    path, branch = project.path, pull["branch"]
-    for name in (branch, f"{fork.owner}-{branch}"):
-        refs = (git.HEADS + name, f"refs/remotes/origin/{name}")
-        is_free = name != pull["base_branch"] and not any(git.commit(path, ref) for ref in refs)
-        if is_free or _pushed_to(project, name) == _remote(pull):
-            return name
-    raise AoError(f"{what}: there are other branches '{branch}' and '{name}'")
-
-
-def _lead_to(project: Project, fork: gh.Repo, pull: Pull, name: str) -> None:
-    """Make a plain `git push` on the branch `name`, whatever `push.default` is, arrive in the fork.
-
-    Each pull request has a remote of its own: all that a remote's refspecs name is pushed at once.
-    """
-    remote, theirs = _remote(pull), git.HEADS + pull["branch"]
-    origin = git.out(project.path, "remote", "get-url", "--push", "origin")
-    settings = {"url": gh.spelled_like(origin, fork), "fetch": f"+{theirs}:{_tracked(pull)}"}
-    settings["push"] = f"{git.HEADS}{name}:{theirs}"
-    values = {f"remote.{remote}.{key}": value for key, value in settings.items()}
-    for key, value in {**values, f"branch.{name}.pushRemote": remote}.items():
-        git.out(project.path, "config", key, value, limit="git-write")
-
-
-def _remote(pull: Pull) -> str:
-    return f"{FORK}{pull['number']}" if pull.get("from_fork") else "origin"
-
-
-def _tracked(pull: Pull) -> str:
-    return f"refs/remotes/{_remote(pull)}/{pull['branch']}"
-
-
-def _pushed_to(project: Project, branch: str) -> str:
-    return git.run(project.path, "config", f"branch.{branch}.pushRemote").out.strip()
-
-
 def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
     """Bring the checked out branch up to what is at GitHub."""
     found = pull(home, project, {"id": session["id"], "claimed_pr_number": number})
+    path, tracked = session["workspace_path"], _github_fork.tracked(found)
     with git.changing(home, project.path):
-        git.out(session["workspace_path"], "merge", "--quiet", "--ff-only", _tracked(found), limit="git-write")
+        git.out(path, "merge", "--quiet", "--ff-only", tracked, limit="git-write")
     return found
 
 
@@ -363,7 +316,7 @@ def _push(project: Project, there: Pull, mine: str, head: str) -> None:
 
     AoError when others have pushed to it what the commit lacks.
     """
-    path, branch, remote = project.path, there["branch"], _remote(there)
+    path, branch, remote = project.path, there["branch"], _github_fork.remote(there)
     ref = git.HEADS + branch
     tip = git.out(path, "ls-remote", "--quiet", remote, ref, limit="git-network").partition("\t")[0]
     is_known = not tip or git.commit(path, tip) is not None
