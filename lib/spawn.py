@@ -129,15 +129,16 @@ def base(project: Project) -> tuple[str, str]:
 
 
 def claimable(home: str, project: Project, number: int, id: str = "") -> Mapping[str, Any]:
-    """The open pull request of that number, for session `id` to take over. Raises Refused when a live one has it."""
+    """The open pull request of that number, for session `id` to take over, with its branch's name here.
+
+    Raises Refused when a live one has it.
+    """
     scm = plugins.load("scm", setting(project, "scm"))
     pull: Mapping[str, Any] = scm.pull(home, project, {"id": "", "claimed_pr_number": number})
-    if pull["state"] != "open" or pull["from_fork"]:
-        why = "its branch is in another repository" if pull["from_fork"] else f"it is {pull['state']}"
-        raise AoError(f"cannot take over pull request '{number}': {why}")
+    if pull["state"] != "open":
+        raise AoError(f"cannot take over pull request '{number}': it is {pull['state']}")
     _check_unclaimed(_live(home, project), number, id)
-    scm.fetch(home, project, pull)
-    return pull
+    return {**pull, "branch": scm.fetch(home, project, pull)}
 
 
 def open_pr(project: Project, record: Mapping[str, Any]) -> str:

@@ -482,7 +482,7 @@ def _scm(world: World) -> dict[str, Any]:
         world.probe("scm.is_merged")
         return world.pulls[int(plan["number"])]["merged_head"] == plan["head_sha"]
 
-    def delete_branch(home: str, project: Any, branch: str, merged_sha: str) -> bool:
+    def delete_branch(home: str, project: Any, branch: str, merged_sha: str, from_fork: bool = False) -> bool:
         with world.effect("scm.delete_branch"):
             if world.branches.get(branch) == merged_sha and all(
                 place["branch"] != branch for place in world.work.values()
@@ -505,7 +505,7 @@ def _scm(world: World) -> dict[str, Any]:
 
     found = {"look": look, "failures": failures, "comments": comments, "plan_merge": plan_merge, "merge": merge}
     found |= {"is_merged": is_merged, "delete_branch": delete_branch, "pull": pull, "take_over": take_over}
-    found |= {"opening": lambda project, session: "open it", "fetch": lambda home, project, pull: None}
+    found |= {"opening": lambda project, session: "open it", "fetch": lambda home, project, pull: pull["branch"]}
     return {**found, "ci_wanted": ci_wanted}
 
 

@@ -56,6 +56,27 @@ def test_what_names_no_repository_is_none_and_never_an_option_or_a_path(text):
     assert gh.parse(text) is None
 
 
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ("git@github.com:acme/shop.git", "git@github.com:ann/shed.git"),
+        ("work:acme/shop", "work:ann/shed.git"),
+        ("ssh://git@ghe.example.org:2222/acme/shop.git", "ssh://git@ghe.example.org:2222/ann/shed.git"),
+        ("https://github.com/acme/shop", "https://github.com/ann/shed.git"),
+        ("HTTPS://ann:secret@ghe.example.org:8443/acme/shop.git/", "HTTPS://ghe.example.org:8443/ann/shed.git"),
+        ("https://token@github.com/acme/shop", "https://github.com/ann/shed.git"),
+    ],
+)
+def test_a_fork_is_reached_as_origin_is_and_no_token_is_copied(origin, url):
+    """F56"""
+    assert gh.spelled_like(origin, gh.Repo("github.com", "ann", "shed")) == url
+
+
+def test_a_fork_of_what_is_not_at_github_is_nowhere():
+    with pytest.raises(AoError, match="does not say where"):
+        gh.spelled_like("/srv/git/shop.git", gh.Repo("github.com", "ann", "shed"))
+
+
 def test_a_name_that_could_be_read_as_more_is_quoted():
     """F56: gh fills in {owner} and :branch in what it is asked for."""
     repo = gh.Repo("h", "acme", "shop")

@@ -13,8 +13,10 @@ import pytest
 import scripts
 from conftest import until
 
-from lib import config, events, loop, paths, rounds, sessions
+from lib import config, events, git, loop, paths, rounds, sessions
 from lib.errors import AoError, Unknown
+from lib.scm import _github_query
+from lib.scm import github as scm
 from lib.tracker import github as tracker
 
 READY = {"require_checks": True, "settle": "0s"}
@@ -229,7 +231,7 @@ def test_comments_are_forwarded_by_hand_at_once(world, ready):
 
 
 def test_a_persons_pull_request_is_taken_over_with_its_commits(world):
-    """Also when the branch here is behind; never from a fork, never over changes."""
+    """Also when the branch here is behind; never over changes."""
     session = world.session()
     first = world.remote.commit("ann/idea", {"idea.txt": "idea\n"})
     pull = world.remote.pull("ann/idea", author="ann")
@@ -246,10 +248,156 @@ def test_a_persons_pull_request_is_taken_over_with_its_commits(world):
     assert (record["branch"], record["claimed_pr_number"]) == ("ann/idea", pull.number)
     assert world.git(session, "rev-parse", "HEAD") == pull.head_sha
     assert record["pr"]["head_sha"] == pull.head_sha
-    fork = world.remote.fork("mallory")
-    fork.commit("evil", {"evil.txt": "x\n"})
-    theirs = world.remote.pull("evil", head_repo=fork, author="mallory")
-    assert "in another repository" in world.local.call("ao-claim", "shop-1", str(theirs.number)).err
+
+
+def from_fork(world, branch, **options):
+    """A pull request of ann's from her fork."""
+    fork = world.remote.fork("ann")
+    fork.commit(branch, {"idea.txt": "idea\n"})
+    return fork, world.remote.pull(branch, head_repo=fork, author="ann", **options)
+
+
+def test_a_forks_pull_request_is_claimed_pushed_to_and_merged(world):
+    """F33: what has its branch's name at origin, and even its commits, is another branch and stays; theirs does too."""
+    hubbing.configure(world.local, merge={**READY, "delete_branch": True, "method": "squash"})
+    session = world.session()
+    fork, pull = from_fork(world, "idea")
+    ok(world, "ao-claim", "shop-1", str(pull.number))
+    record = world.local.record("shop-1")
+    assert (record["branch"], record["pr"]["from_fork"], record["pr"]["branch"]) == ("idea", True, "idea")
+    assert "plain `git push`" in record["inbox"][-1]["text"]
+    head = forging.commit(session["workspace_path"], "more.txt", "more\n")
+    world.git(session, "push", "--quiet")
+    assert fork.refs["idea"] == pull.head_sha == head and "idea" not in world.remote.refs
+    assert world.look(record)["head_sha"] == head
+    world.git(session, "commit", "--quiet", "--amend", "-m", "better")
+    world.git(session, "push", "--quiet", "--force-with-lease")
+    head = world.git(session, "rev-parse", "HEAD")
+    assert fork.refs["idea"] == pull.head_sha == head
+    world.git(session, "push", "--quiet", "origin", "HEAD:refs/heads/idea")  # somebody's, at the same commit
+    world.remote.roles["bob"] = "write"
+    world.remote.check(pull, "test")
+    pull.review("approved", author="bob")
+    ok(world, "ao-merge", "shop-1")
+    assert pull.merged
+    ok(world, "ao-kill", "shop-1")
+    ok(world, "ao-prune", "shop-1")
+    assert world.remote.refs["idea"] == fork.refs["idea"] == head
+    assert "idea" not in git.branches(world.local.repo)
+    assert "ao-pr-" not in world.local.git("config", "--list")
+
+
+def test_two_branches_of_a_fork_are_pushed_each_by_its_own_session(world):
+    """Also one that is called main there; nothing of origin's main is touched."""
+    session, other = world.session(), world.session("shop-2")
+    fork, pull = from_fork(world, "main")
+    fork.commit("idea", {"other.txt": "x\n"})
+    theirs = world.remote.pull("idea", head_repo=fork, author="ann")
+    ours = world.remote.refs["main"]
+    ok(world, "ao-claim", "shop-1", str(pull.number))
+    ok(world, "ao-claim", "shop-2", str(theirs.number))
+    assert [world.local.record(id)["branch"] for id in ("shop-1", "shop-2")] == ["ann-main", "idea"]
+    assert "branch ann-main is checked out" in " ".join(world.local.record("shop-1")["inbox"][-1]["text"].split())
+    forging.commit(other["workspace_path"], "more.txt", "more\n")  # which is not pushed yet
+    head = forging.commit(session["workspace_path"], "more.txt", "more\n")
+    world.local.git("config", "push.default", "nothing")
+    world.git(session, "push", "--quiet")
+    assert fork.refs["main"] == pull.head_sha == head
+    assert (world.remote.refs["main"], fork.refs["idea"]) == (ours, theirs.head_sha)
+    ok(world, "ao-claim", "shop-1", str(pull.number))  # again
+    assert world.local.record("shop-1")["branch"] == "ann-main"
+
+
+def test_a_forks_branch_is_not_taken_for_one_of_that_name(world):
+    """Neither the remote's, of which its head has all, nor another session's."""
+    fork = world.remote.fork("ann")
+    fork.commit("idea", {"idea.txt": "idea\n"})
+    world.session("shop-2", "fix")
+    world.remote.commit("idea", {}, start=world.remote.refs["main"])
+    fork.commit("fix", {"fix.txt": "x\n"})
+    world.session()
+    world.local.git("fetch", "--quiet")
+    for branch in ("idea", "fix"):
+        pull = world.remote.pull(branch, head_repo=fork, author="ann")
+        ok(world, "ao-claim", "shop-1", str(pull.number))
+        assert world.local.record("shop-1")["branch"] == f"ann-{branch}"
+        assert world.local.git("rev-parse", f"ann-{branch}") == pull.head_sha
+    assert world.local.record("shop-2")["branch"] == "fix"
+
+
+@pytest.mark.parametrize("why", ["not allowed", "archived", "gone", "only a reader"])
+def test_a_fork_that_cannot_be_pushed_to_is_refused(world, why):
+    session = world.session()
+    fork, pull = from_fork(world, "idea")
+    if why == "not allowed":
+        pull.may_maintainers_push = False
+    elif why == "archived":
+        fork.is_archived = True
+    elif why == "gone":
+        pull.head_repo = None
+    else:
+        world.remote.roles[world.hub.me] = "read"
+    said = world.local.call("ao-claim", "shop-1", str(pull.number))
+    assert said.code == 1 and ("is gone" if why == "gone" else "ann/widgets', and you may not push") in said.err
+    assert "another repository" in world.local.call("ao-spawn", "--claim-pr", str(pull.number)).err or why == "gone"
+    record = world.local.record("shop-1")
+    assert (record["branch"], record["claimed_pr_number"]) == (session["branch"], None)
+    assert "idea" not in git.branches(world.local.repo) and "ao-pr-" not in world.local.git("config", "--list")
+
+
+def test_a_fork_of_ones_own_is_pushed_to_although_no_maintainer_may(world):
+    world.session()
+    fork, pull = from_fork(world, "idea")
+    pull.may_maintainers_push, fork.roles[world.hub.me] = False, "write"
+    ok(world, "ao-claim", "shop-1", str(pull.number))
+
+
+@pytest.mark.parametrize("branch", ["-f", "--upload-pack=touch pwned", "../../etc", "a b", "x.lock", ""])
+def test_a_branch_that_is_an_option_or_a_path_is_refused(world, branch):
+    """F56"""
+    world.session()
+    _, pull = from_fork(world, "idea")
+    pull.head = branch
+    assert "is not a valid branch name" in world.local.call("ao-claim", "shop-1", str(pull.number)).err
+    assert "ao-pr-" not in world.local.git("config", "--list")
+
+
+@pytest.mark.parametrize(
+    "name", ["ann/../../acme/widgets", "-ann/widgets", "ann", "evil.org/ann/widgets", "ann/wid gets"]
+)
+def test_a_fork_with_a_name_that_is_none_is_refused(world, monkeypatch, name):
+    """F56: what is pushed to is made of it."""
+    world.session()
+    _, pull = from_fork(world, "idea")
+    monkeypatch.setattr(_github_query, "source", lambda *asked: (name, True))
+    assert world.local.call("ao-claim", "shop-1", str(pull.number)).code == 1
+    assert "ao-pr-" not in world.local.git("config", "--list")
+
+
+def test_what_is_published_for_an_agent_goes_to_the_fork(world):
+    """Also before the first look at its pull request."""
+    hubbing.configure(world.local, publish="auto", merge=READY)
+    session = world.session()
+    fork, pull = from_fork(world, "main")
+    ok(world, "ao-claim", "shop-1", str(pull.number))
+    for seen in (world.local.record("shop-1")["pr"], None):
+        head = forging.commit(session["workspace_path"], "more.txt", f"{seen}\n")
+        record = {**world.local.record("shop-1"), "head_sha": head, "pr": seen}
+        scm.publish(world.home, world.local.project, record, "more", "", "2027-01-15T08:00:00Z")
+        assert fork.refs["main"] == pull.head_sha == head
+    assert list(world.remote.refs) == ["main"] and world.remote.pulls() == [pull]
+    assert "git push" not in world.local.record("shop-1")["inbox"][-1]["text"]
+
+
+def test_a_session_is_spawned_for_a_forks_pull_request(world):
+    fork, pull = from_fork(world, "main")
+    record = world.local.spawn("--claim-pr", str(pull.number))
+    text = " ".join(record["inbox"][-1]["text"].split())
+    assert record["branch"] == "ann-main" and "plain `git push`" in text
+    assert "gh pr create" not in text and "push -u origin" not in text
+    head = forging.commit(record["workspace_path"], "more.txt", "more\n")
+    world.git(record, "push", "--quiet")
+    assert fork.refs["main"] == pull.head_sha == head
 
 
 # --- merging ---------------------------------------------------------------------------------------------------------

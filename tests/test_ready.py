@@ -21,6 +21,11 @@ def test_approved_green_clean_and_settled_is_ready():
     assert blockers(ready_pull(**checks("passed", "skipped"))) == []
 
 
+def test_a_fork_s_is_ready_for_who_has_taken_it_over():
+    mine = session(pr=ready_pull(from_fork=True), claimed_pr_number=7)
+    assert ready.blockers(mine, MERGE, at(0)) == []
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -32,6 +32,8 @@ PULL = f"""number url title isDraft state isCrossRepository headRefName headRefO
   mergeable mergeStateStatus reviewDecision additions deletions author {{ __typename login }}
   latestOpinionatedReviews(first: 100, writersOnly: true) {{ {REVIEW} }}
   reviews(last: 100, states: [COMMENTED, CHANGES_REQUESTED]) {{ {REVIEW} }}"""
+SOURCE = "maintainerCanModify headRepository { nameWithOwner viewerPermission isArchived }"
+WRITERS = ("ADMIN", "MAINTAIN", "WRITE")
 CANDIDATES = "nodes { number state isCrossRepository headRefName headRefOid }"
 
 
@@ -82,6 +84,17 @@ def checks(home: str, repo: gh.Repo, number: int) -> list[Raw]:
     raw: Raw = {"number": number}
     _read_pages(home, repo, raw, "checks", _checks(number, "title summary text", "description"), None)
     return list(raw["checks"])
+
+
+def source(home: str, repo: gh.Repo, number: int) -> tuple[str, bool]:
+    """Where a pull request comes from, `owner/name` or "" when that is gone, and whether one may push to its branch."""
+    parts = f"viewerPermission p: pullRequest(number: {number}) {{ {SOURCE} }}"
+    data, broken, _ = _ask(home, repo, parts, {})
+    if broken or not data.get("p"):
+        raise _not_shown(f"where pull request {number} comes from", next(iter(broken.values()), None))
+    head = data["p"]["headRepository"] or {"nameWithOwner": "", "viewerPermission": None, "isArchived": True}
+    is_let_in = data["p"]["maintainerCanModify"] and data["viewerPermission"] in WRITERS
+    return head["nameWithOwner"], (is_let_in or head["viewerPermission"] in WRITERS) and not head["isArchived"]
 
 
 def threads(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:

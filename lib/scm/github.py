@@ -25,6 +25,7 @@ from lib.scm import (
     Session,
     _github_facts,
     _github_find,
+    _github_fork,
     _github_logs,
     _github_pace,
     _github_query,
@@ -206,12 +207,12 @@ def plan_merge(home: str, project: Project, session: Session, method: str, actor
     """What to merge: the head that was seen. Raises Moved when it is another by now."""
     now, seen = pull(home, project, session), session.get("pr") or {}
     number = now["number"]
-    if now["state"] != "open" or now["is_draft"] or now["from_fork"]:
-        what = now["state"] if now["state"] != "open" else "a draft" if now["is_draft"] else "from another repository"
+    if now["state"] != "open" or now["is_draft"]:
+        what = now["state"] if now["state"] != "open" else "a draft"
         raise Blocked(f"cannot merge pull request '{number}': it is {what}")
     if seen.get("head_sha", now["head_sha"]) != now["head_sha"]:
         raise Moved(f"cannot merge pull request '{number}': '{now['branch']}' has commits that are not looked at yet")
-    plan = {"number": str(number), "head_sha": now["head_sha"], "branch": now["branch"]}
+    plan = {"number": str(number), "head_sha": now["head_sha"], "branch": now["branch"] * (not now["from_fork"])}
     return {**plan, "base_branch": now["base_branch"], "method": method}
 
 
@@ -237,10 +238,16 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
     return done
 
 
-def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
-    """Delete a merged branch here and at GitHub, where `merge.delete_branch` says so and it has nothing more in it."""
+def delete_branch(home: str, project: Project, branch: str, merged_sha: str, from_fork: bool = False) -> bool:
+    """Delete a merged branch here and at GitHub, where `merge.delete_branch` says so and it has nothing more in it.
+
+    In another repository it is its owner's, and one of that name in this repository is another branch.
+    """
     is_gone = _merged.delete_branch(home, project, branch, merged_sha)
-    _delete_remote(home, project, branch, merged_sha)
+    if not from_fork:
+        _delete_remote(home, project, branch, merged_sha)
+    elif is_gone:
+        _github_fork.forget(home, project, branch)
     return is_gone
 
 
@@ -249,29 +256,37 @@ def pull(home: str, project: Project, session: Session) -> Pull:
     return seen.facts(number)
 
 
-def fetch(home: str, project: Project, pull: Pull) -> None:
-    """Bring the pull request's branch into the repository. AoError when one of that name has commits of its own."""
-    branch, head = str(pull["branch"]), str(pull["head_sha"])
-    ref, tracked = git.HEADS + branch, f"refs/remotes/origin/{branch}"
-    if git.run(project.path, "check-ref-format", ref).code:
-        raise AoError(f"cannot take over pull request '{pull['number']}': '{branch}' is not a valid branch name")
+def fetch(home: str, project: Project, pull: Pull) -> str:
+    """Bring the pull request's branch into the repository and return its name here.
+
+    AoError when one of that name has commits of its own, or when it is in a repository that one may not push to.
+    """
+    branch, what = str(pull["branch"]), f"cannot take over pull request '{pull['number']}'"
+    if branch.startswith("-") or git.run(project.path, "check-ref-format", git.HEADS + branch).code:
+        raise AoError(f"{what}: '{branch}' is not a valid branch name")
+    fork = _github_fork.source(home, project, pull, what) if pull["from_fork"] else None
+    tracked = _github_fork.tracked(pull)
+    ref = f"refs/pull/{pull['number']}/head" if fork else git.HEADS + branch
     git.out(project.path, "fetch", "--quiet", "origin", f"+{ref}:{tracked}", limit="git-network")
-    newest = git.commit(project.path, tracked) or head
+    newest = git.commit(project.path, tracked) or str(pull["head_sha"])
     with git.changing(home, project.path):
-        mine = git.commit(project.path, ref)
+        name = _github_fork.name_here(project, pull, fork, what) if fork else branch
+        mine = git.commit(project.path, git.HEADS + name)
         if mine and not git.contains(project.path, newest, mine) and not git.contains(project.path, mine, newest):
-            what = f"cannot take over pull request '{pull['number']}'"
-            raise AoError(f"{what}: the branch '{branch}' of '{project.path}' has other commits")
+            raise AoError(f"{what}: the branch '{name}' of '{project.path}' has other commits")
+        if fork:
+            _github_fork.lead_to(project, fork, pull, name)
         if mine is None:
-            git.out(project.path, "branch", "--quiet", "--track", "--end-of-options", branch, tracked)
+            git.out(project.path, "branch", "--quiet", "--track", "--end-of-options", name, tracked)
+    return name
 
 
 def take_over(home: str, project: Project, session: Session, number: int) -> Pull:
     """Bring the checked out branch up to what is at GitHub."""
     found = pull(home, project, {"id": session["id"], "claimed_pr_number": number})
-    tracked = f"refs/remotes/origin/{found['branch']}"
+    path, tracked = session["workspace_path"], _github_fork.tracked(found)
     with git.changing(home, project.path):
-        git.out(session["workspace_path"], "merge", "--quiet", "--ff-only", tracked, limit="git-write")
+        git.out(path, "merge", "--quiet", "--ff-only", tracked, limit="git-write")
     return found
 
 
@@ -285,8 +300,12 @@ def opening(project: Project, session: Session) -> str:
 
 def publish(home: str, project: Project, session: Session, title: str, body: str, now: str) -> None:
     """Push what the session has committed, and open its pull request. May be done again after a crash."""
-    repo, branch = gh.repository(project), str(session["branch"])
-    _push(project, branch, str(session["head_sha"]))
+    repo, branch, seen = gh.repository(project), str(session["branch"]), session.get("pr") or {}
+    if session.get("claimed_pr_number") and not seen:  # whose it is decides where it is pushed to
+        seen = pull(home, project, session)
+    _push(project, seen if seen.get("from_fork") else {"branch": branch}, branch, str(session["head_sha"]))
+    if seen.get("from_fork"):
+        return
     query = urllib.parse.urlencode({"state": "open", "head": f"{repo.owner}:{branch}"})
     if gh.ask(home, repo.host, f"{repo.path('pulls')}?{query}"):
         return
@@ -294,16 +313,22 @@ def publish(home: str, project: Project, session: Session, title: str, body: str
     gh.ask(home, repo.host, repo.path("pulls"), "POST", {"title": title, "body": body, **names})
 
 
-def _push(project: Project, branch: str, head: str) -> None:
-    """Make a commit the tip of a branch at GitHub. AoError when others have pushed to it what the commit lacks."""
-    path, ref = project.path, git.HEADS + branch
-    tip = git.out(path, "ls-remote", "--quiet", "origin", ref, limit="git-network").partition("\t")[0]
+def _push(project: Project, there: Pull, mine: str, head: str) -> None:
+    """Make a commit the tip of a branch at GitHub, which here is called `mine`.
+
+    AoError when others have pushed to it what the commit lacks.
+    """
+    path, branch, remote = project.path, there["branch"], _github_fork.remote(there)
+    ref = git.HEADS + branch
+    tip = git.out(path, "ls-remote", "--quiet", remote, ref, limit="git-network").partition("\t")[0]
     is_known = not tip or git.commit(path, tip) is not None
-    is_own = is_known and (not tip or git.contains(path, head, tip) or _github_find.was_made_here(path, tip, ref))
+    is_own = is_known and (
+        not tip or git.contains(path, head, tip) or _github_find.was_made_here(path, tip, git.HEADS + mine)
+    )
     if not is_own:
         raise AoError(f"'{branch}' has commits at GitHub that are not here; bring them in with: git pull --rebase")
     lease = f"--force-with-lease={ref}:{tip}"
-    git.out(path, "push", "--quiet", lease, "origin", f"{head}:{ref}", limit="git-network")
+    git.out(path, "push", "--quiet", lease, remote, f"{head}:{ref}", limit="git-network")
 
 
 def pulls(home: str, project: Project, ended: bool) -> tuple[list[Pull], list[str]]:
@@ -397,7 +422,8 @@ def _finish(home: str, project: Project, plan: Mapping[str, str]) -> None:
     try:
         with git.changing(home, project.path):
             _merged.keep_head(project, plan)
-        _delete_remote(home, project, plan["branch"], plan["head_sha"])
+        if plan["branch"]:
+            _delete_remote(home, project, plan["branch"], plan["head_sha"])
     except AoError as error:
         raise Unknown(f"pull request '{plan['number']}' is merged, but not tidied up: {error}") from error
 

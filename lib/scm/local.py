@@ -174,7 +174,7 @@ def is_merged(home: str, project: Project, session: Session, plan: Mapping[str, 
     return done
 
 
-def delete_branch(home: str, project: Project, branch: str, merged_sha: str) -> bool:
+def delete_branch(home: str, project: Project, branch: str, merged_sha: str, from_fork: bool = False) -> bool:
     return _merged.delete_branch(home, project, branch, merged_sha)
 
 
@@ -246,8 +246,8 @@ def opening(project: Project, session: Session) -> str:
     return 'ao-pr open --title "what it does" --body "why, and how it was verified"'
 
 
-def fetch(home: str, project: Project, pull: Pull) -> None:
-    return None  # it has always been there
+def fetch(home: str, project: Project, pull: Pull) -> str:
+    return str(pull["branch"])  # it has always been there
 
 
 def take_over(home: str, project: Project, session: Session, number: int) -> Pull:

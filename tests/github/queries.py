@@ -306,6 +306,7 @@ def repository(context: Context, repo: Repo) -> Table:
         "owner": actor(repo.owner),
         "url": repo.url,
         "isPrivate": repo.is_private,
+        "isArchived": repo.is_archived,
         "viewerPermission": role,
         "description": "",
         "hasIssuesEnabled": repo.has_issues,

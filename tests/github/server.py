@@ -19,6 +19,7 @@ from .faults import Answer, Fault
 from .hub import ENTERPRISE, HOST, Hub, Request
 
 GIT = re.compile(r"^/([^/]+/[^/]+?)(?:\.git)?(/info/refs|/git-(?:upload|receive)-pack)$")
+PUSHED = re.compile(rb"[0-9a-f]{40} [0-9a-f]{40} refs/heads/([^\0\n]+)")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -159,7 +160,7 @@ def _git(hub: Hub, request: Request, match: re.Match[str], query: str, raw: byte
     if repo is None:
         return Answer(404, "Repository not found.", {"Content-Type": "text/plain"})
     is_push = "receive-pack" in path + query
-    if is_push and (repo.role(hub.me) == "read" or repo.is_archived):
+    if is_push and not repo.lets_push(hub.me, {name.decode() for name in PUSHED.findall(raw.partition(b"PACK")[0])}):
         return Answer(403, "Permission denied.", {"Content-Type": "text/plain"})
     root, inside = repo.path[: -len(f"/{repo.full_name}.git")], f"/{repo.full_name}.git{path}"
     headers = {name.title(): value for name, value in request.headers.items()}

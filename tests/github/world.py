@@ -427,6 +427,16 @@ class Repo:
     def role(self, login: str) -> str:
         return "admin" if login == self.owner else self.roles.get(login, "read")
 
+    def lets_push(self, login: str, branches: set[str]) -> bool:
+        """A fork lets in who writes to what it is a fork of: to the branches of open pull requests that allow it."""
+        open_ones = [pull for repo in self.hub.repos() for pull in repo.pulls() if pull.is_open]
+        allowed = {
+            pull.head
+            for pull in open_ones
+            if pull.head_repo is self and pull.may_maintainers_push and pull.repo.role(login) != "read"
+        }
+        return not self.is_archived and (self.role(login) != "read" or (bool(allowed) and branches <= allowed))
+
     def resolve(self, name: str) -> str:
         """The commit of a branch or a SHA, or empty."""
         known = self.refs.get(name.removeprefix("heads/"))
