@@ -265,7 +265,7 @@ def test_a_forks_pull_request_is_claimed_pushed_to_and_merged(world):
     ok(world, "ao-claim", "shop-1", str(pull.number))
     record = world.local.record("shop-1")
     assert (record["branch"], record["pr"]["from_fork"], record["pr"]["branch"]) == ("idea", True, "idea")
-    assert "plain `git push`" in record["inbox"][-1]["text"]
+    assert "another pull request. The branch belongs to another repository. Push with" in record["inbox"][-1]["text"]
     head = forging.commit(session["workspace_path"], "more.txt", "more\n")
     world.git(session, "push", "--quiet")
     assert fork.refs["idea"] == pull.head_sha == head and "idea" not in world.remote.refs

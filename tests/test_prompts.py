@@ -48,6 +48,7 @@ def test_the_task_is_there_word_for_word(project):
     task = "Fix {{ this }} & <that>:\n\n\t1. \"quotes\" 'too'\n  {% raw %}  \u00fcn\u00ef"
     text = prompts.task(project, {**SESSION, "task": task}, None, "Never use tabs.", "ao-pr open")
     assert f"Your task:\n\n{task}\n" in text
+    assert "6. Deliver: commit and open a pull request: ao-pr open\n" in text, "a command ends with its line"
     assert "Never use tabs." in text and "ao-pr open" in text and "branch feat/x" in text and "ao-hook done" in text
 
 
