@@ -229,7 +229,14 @@ def test_ao_cost_knows_a_session_that_only_the_ledger_remembers(bills):
     assert json.loads(call("app-2", "--json"))["total"]["output_tokens"] == 3
 
 
-WRONG = [("nobody-1",), ("--month", "2026-13"), ("--month", "../x"), ("app-1", "--raise", "0")]
+WRONG = [
+    ("nobody-1",),
+    ("--month", "2026-13"),
+    ("--month", "../x"),
+    ("app-1", "--raise", "0"),
+    ("app-1", "--raise", "nan"),
+    ("app-1", "--raise", "inf"),
+]
 
 
 @pytest.mark.parametrize("args", WRONG)
@@ -337,7 +344,7 @@ def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(count
 def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, tmp_path):
     import living
 
-    world = living.make(home, tmp_path, budget={"day_usd": 2.0})
+    world = living.make(home, tmp_path, budget={"day_usd": 2.0, "session_usd": 3.5})  # the latter is only near
     id = world.spawn()["id"]
     from lib import loop
 
@@ -345,8 +352,15 @@ def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, t
     world.change(id, cost=costs.taken(None, spent(day=day, input_tokens=1_500_000)))
     world.look(2)
     assert world.record(id)["hold"]["limit"] == "day_usd"
-    refused = world.call("ao-spawn", "--task", "more")
-    assert refused.code == 1 and "day_usd of its budget is used up" in refused.err
+    for args, who in ((), {}), (("--force",), {"AO_SESSION_ID": id}):
+        refused = world.call("ao-spawn", "--task", "more", *args, **who)
+        assert refused.code == 1 and "day_usd of its budget is used up" in refused.err
+    assert [world.call("ao-cost", id, "--raise", usd).code for usd in ("nan", "inf")] == [2, 2]  # no limit ever again
+    refused = world.call("ao-cost", id, "--raise", "5", AO_SESSION_ID=id)
+    assert refused.code == 1 and "only a person" in refused.err
+    world.look()
+    assert world.record(id)["hold"]
+    assert "still used up" in world.ok("ao-cost", id, "--raise", "0.1").out
     world.ok("ao-cost", id, "--raise", "5")
     world.look()
     assert world.record(id)["hold"] is None
