@@ -303,6 +303,23 @@ def counted(home, tmp_path):
     return home, bill
 
 
+def test_what_an_agent_spent_until_it_was_killed_is_counted(counted, tmp_path):
+    """F46: nobody looks at a session that is over, and of one that works the costs are written now and then."""
+    import shutil
+
+    import talking
+
+    home, before = counted
+    folder = tmp_path / "claude" / "projects" / "-src-1"
+    shutil.copy(os.path.join(ROOT, "tests/samples/claude-code/limit-resume-queue.jsonl"), folder)
+    over = {"runtime_state": "exited", "ended_at": talking.clock().iso, "activity": "exited", "outcome": "killed"}
+    talking.change(home, **over)
+    assert talking.look(home, 1) == []
+    after = list(costs.rows(home, costs.months(home)))
+    assert costs.summed(after)["input_tokens"] > costs.summed(before)["input_tokens"]
+    assert "shop-1" not in cache.load(home, "tales")  # and it is not read again
+
+
 def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
     """F46: the ledger, what a record knew and where its transcript was read up to; also of an archived session."""
     import shutil
