@@ -34,7 +34,7 @@ def appended(state: State, path: str) -> Iterator[bytes]:
             data = file.read(MOST)
     except OSError:
         return  # not there yet, or no more
-    end = data.rfind(b"\n") + 1
+    end = data.rfind(b"\n") + 1 or (len(data) if len(data) == MOST else 0)  # no line is that long: it is passed over
     yield from data[:end].split(b"\n")[:-1]
     places[path] = [found.st_ino, offset + end]
 

@@ -54,7 +54,10 @@ def test_each_kind_of_token_has_its_price(counts, usd):
         ("claude-sonnet-5[1m]", "claude-sonnet-5"),
         ("anthropic/claude-sonnet-5", "claude-sonnet-5"),
         ("bedrock/eu/claude-sonnet-5@latest", "claude-sonnet-5"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),  # as Bedrock names it
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-opus-5-v1", "claude-opus-5"),
         ("gpt-4.1-2025-04-14", "gpt-4.1-2025-04-14"),
+        ("gpt-9.1", None),
         ("claude-opus-55", None),  # another model, not a variant of claude-opus-5
         ("mock-model", None),
         ("", None),

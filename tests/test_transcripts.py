@@ -52,6 +52,14 @@ def test_a_file_that_is_gone_says_nothing_and_is_no_error(tmp_path):
     assert lines(state, path) == []
 
 
+def test_a_line_that_never_ends_is_not_read_again_and_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(transcripts, "MOST", 8)
+    path, state = tmp_path / "t.jsonl", {}
+    path.write_bytes(b"x" * 20 + b"\none\n")
+    found = [line for _ in range(4) for line in lines(state, path)]
+    assert found[-1] == b"one" and state["files"][str(path)][1] == path.stat().st_size
+
+
 def test_what_a_reader_did_not_come_to_is_read_again(tmp_path):
     """It may have died over a line."""
     path, state = tmp_path / "t.jsonl", {}
