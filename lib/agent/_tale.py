@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lib import clock, costs, store, transcripts
-from lib.agent import Story
+from lib import clock, config, costs, proc, store, transcripts
+from lib.agent import Check, Session, Story
+from lib.config import Project
 
 State = dict[str, Any]
 Entry = dict[str, Any]  # a line of a transcript
@@ -120,6 +121,23 @@ def limit_end(found: re.Match[str] | None, at: str, zone: datetime.tzinfo | None
     elif when.timestamp() + SAID_MINUTES < now.timestamp():
         when += datetime.timedelta(days=1)
     return when.timestamp() + SAID_MINUTES
+
+
+def model(project: Project, session: Session) -> list[str]:
+    """The option for the model that is wanted, if one is."""
+    name = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
+    return ["--model", name] if name else []
+
+
+def version(name: str) -> Check:
+    """What a program says of its version."""
+    said = proc.run("tool", [name, "--version"])
+    return Check("bad", f"{name} --version: {said.err.strip()}") if said.code else Check("ok", said.out.strip())
+
+
+def question(text: str, hints: Mapping[str, str]) -> str:
+    """The text of a dialog, and how to be spared it where that is known: {pattern: remedy}."""
+    return "\n".join([text[:LONGEST], *(f"({hint})" for pattern, hint in hints.items() if re.search(pattern, text))])
 
 
 def not_a_command(text: str) -> str:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, config, costs, git, paths, proc, transcripts
+from lib import clock, config, costs, git, paths, transcripts
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
@@ -134,8 +134,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["aider", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"aider --version: {said.err.strip()}")]
+    found = [_tale.version("aider")]
     if not _has_key(project):
         remedy = "set OPENAI_API_KEY, ANTHROPIC_API_KEY, … or `api-key` in ~/.aider.conf.yml"
         found.append(Check("warning", "no key for a model is to be seen", remedy))
@@ -146,7 +145,6 @@ def check(project: Project) -> list[Check]:
 
 
 def _launch(project: Project, session: Session, *more: str) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     folder = _folder(session)
     files = {"--chat-history-file": "chat.md", "--input-history-file": "input", "--analytics-log": "log.jsonl"}
     if config.setting(project, "agent_config.system_prompt"):
@@ -154,7 +152,7 @@ def _launch(project: Project, session: Session, *more: str) -> Launch:
     words = [
         *ALWAYS,
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(word for flag, name in files.items() for word in (flag, os.path.join(folder, name))),
         *more,
     ]

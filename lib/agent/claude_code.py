@@ -23,7 +23,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import ROOT, config, git, proc
+from lib import ROOT, config, git
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
@@ -158,8 +158,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["claude", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"claude --version: {said.err.strip()}")]
+    found = [_tale.version("claude")]
     settings = _settings_of_person()
     if not (settings.get("oauthAccount") or any(map(os.environ.get, LOGINS)) or os.path.exists(_home() + CREDENTIALS)):
         found.append(Check("warning", "nobody seems to be logged in", "claude /login"))
@@ -181,11 +180,10 @@ def _launch(project: Project, words: list[str]) -> Launch:
 
 
 def _flags(project: Project, session: Session) -> list[str]:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     prompt = config.setting(project, "agent_config.system_prompt")
     return [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(["--append-system-prompt", prompt] if prompt else []),
         *("--settings", json.dumps(_settings())),
     ]
@@ -386,5 +384,4 @@ def _dialog(lines: list[str]) -> str:
         return ""
     begin = next((place + 1 for place in range(menu, -1, -1) if RULE.match(lines[place])), 0)
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip() and not RULE.match(line))
-    hints = [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
-    return "\n".join([text[: _tale.LONGEST], *hints])
+    return _tale.question(text, START)

@@ -154,8 +154,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["codex", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"codex --version: {said.err.strip()}")]
+    found = [_tale.version("codex")]
     settings = _settings_of_person()
     has_key = any(map(os.environ.get, LOGINS)) or "model_provider" in settings
     if not has_key and proc.run("tool", ["codex", "login", "status"]).code:
@@ -176,7 +175,6 @@ def _launch(words: list[str]) -> Launch:
 
 
 def _flags(project: Project, session: Session) -> list[str]:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     prompt = config.setting(project, "agent_config.system_prompt")
     settings = dict(SETTINGS)
     if prompt:
@@ -185,7 +183,7 @@ def _flags(project: Project, session: Session) -> list[str]:
         settings["projects"] = f'{{{_quoted(project.path)}={{trust_level="trusted"}}}}'
     return [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(word for name, value in settings.items() for word in ("--config", f"{name}={value}")),
     ]
 
@@ -366,5 +364,4 @@ def _dialog(lines: list[str]) -> str:
     if begin is None:
         begin = next((place + 1 for place in range(menu - 1, -1, -1) if ENTRY.match(lines[place])), 0)
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip())
-    hints = [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
-    return "\n".join([text[: _tale.LONGEST], *hints])
+    return _tale.question(text, START)

@@ -177,10 +177,9 @@ def _version(name: str) -> str:
 
 
 def _launch(project: Project, session: Session, words: list[str]) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     flags = [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
     return Launch([_program(), *flags, *words], {}, "--" in words, _home())

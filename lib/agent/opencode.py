@@ -179,7 +179,6 @@ def check(project: Project) -> list[Check]:
 
 
 def _launch(project: Project, session: Session, words: list[str]) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     flags, permission = PERMISSIONS[config.setting(project, "agent_config.permissions")]
     settings: dict[str, Any] = dict(SETTINGS)
     if permission:
@@ -187,7 +186,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         settings |= {"permission": permission, "agent": {**SETTINGS["agent"], **own}}  # type: ignore[dict-item]
     if config.setting(project, "agent_config.system_prompt"):
         settings["instructions"] = [_instructions(session)]
-    argv = ["opencode", *flags, *(["--model", model] if model else []), *words]
+    argv = ["opencode", *flags, *_tale.model(project, session), *words]
     has_prompt = any(word.startswith("--prompt=") for word in words)
     return Launch(argv, {"OPENCODE_CONFIG_CONTENT": json.dumps(settings)}, has_prompt, os.path.dirname(_file({})))
 
