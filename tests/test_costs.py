@@ -345,6 +345,26 @@ def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
     assert record["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in bill if row["session"] == "shop-1"))
 
 
+def test_counting_anew_takes_nothing_back_that_a_look_has_written_meanwhile(counted, monkeypatch):
+    """F45"""
+    import scripts
+    import talking
+
+    home, _ = counted
+    script = scripts.load("ao-cost")
+    count, more = script.counted, costs.taken(None, spent(output_tokens=10**9))
+
+    def counted_slowly(project, session):
+        found = count(project, session)
+        if session["id"] == "shop-1":
+            talking.change(home, cost=more)
+        return found
+
+    monkeypatch.setattr(script, "counted", counted_slowly)
+    script.rebuild(home)
+    assert sessions.find(home, "shop-1")["cost"]["output_tokens"] > 10**9
+
+
 def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(counted, tmp_path):
     """F46"""
     import shutil
