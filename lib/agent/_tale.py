@@ -72,6 +72,8 @@ def count(state: State, at: str, model: str, id: str, counts: Mapping[str, int])
     """Count what a message of that time cost, beyond what it was counted for before; `counts` are costs.TOKENS."""
     if not all(isinstance(one, int) and 0 <= one < MOST_TOKENS for one in counts.values()):
         raise ValueError(f"no counts of tokens: {counts}")
+    if transcripts.is_counted(state, at):
+        return
     new = transcripts.news(state, id, counts)
     if any(new.values()):
         costs.add(state.setdefault("days", {}), at[:10], store.clean(str(model))[:LONGEST_NAME], new)
