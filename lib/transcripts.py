@@ -19,8 +19,8 @@ IDS_KEPT = 100  # of messages that were counted already
 def appended(state: State, path: str) -> Iterator[bytes]:
     """The whole lines that a file has got since it was read last; one that was replaced or cut short from its start.
 
-    `state["files"]` keeps `{path: [inode, offset]}`; the offset moves on when all lines have been taken. `state["path"]`
-    is the file that was read last.
+    `state["files"]` keeps `{path: [inode, offset]}`; the offset moves on when all lines have been taken.
+    `state["path"]` is the file that was read last.
     """
     places: dict[str, list[int]] = state.setdefault("files", {})
     try:
