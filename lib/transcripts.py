@@ -46,7 +46,8 @@ def is_counted(state: State, at: str) -> bool:
     """Whether a message of that time was counted before its file had to be read from its start again."""
     path, newest = state.get("path", ""), state.setdefault("newest", {})
     newest[path] = max(at, newest.get(path, ""))
-    return at <= (state.get("again") or {}).get(path, "")
+    until: str = (state.get("again") or {}).get(path, "")
+    return at <= until
 
 
 def news(state: State, id: str, counts: Mapping[str, int]) -> dict[str, int]:
