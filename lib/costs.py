@@ -46,9 +46,12 @@ def prices(path: str = PRICES) -> dict[str, dict[str, float]]:
 
 
 def price(model: str) -> dict[str, float] | None:
-    """The price of a model by its name or the longest known name that it begins with, None when there is none."""
+    """The price of a model by its name or the longest known name that it begins with, None when there is none.
+
+    In front may be who provides it and where: `bedrock/us.anthropic.`
+    """
     known = prices()
-    for name in (model, model.rpartition("/")[2]):
+    for name in (model, *(model[place + 1 :] for place, sign in enumerate(model) if sign in "/.")):
         if name in known:
             return known[name]
         begun = [one for one in known if name.startswith(tuple(one + end for end in ENDS))]

@@ -53,10 +53,10 @@ LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
-    watched = [session for session in fleet.records if status.needs_looking(session)]
+    looks, tales = _Looks(home), _Tales(home, clock)
+    watched = [session for session in fleet.records if status.needs_looking(session) or tales.is_open(session)]
     problems = _mend(home, clock, only) + [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
-    settings, looks, tales = projects.Settings(), _Looks(home), _Tales(home, clock)
-    rules = _Rules(home, clock, problems)
+    settings, rules = projects.Settings(), _Rules(home, clock, problems)
     panes = _look_at_runtimes(home, watched, problems)
     pulls = _look_at_forges(home, watched, settings, clock, problems, fresh)
     for session in watched:
@@ -66,6 +66,7 @@ def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -
             seen = _see(home, project, session, panes, pulls.get(session["id"], False), looks)
             story = tales.of(project, session) if project else None
             _write(home, session, seen._replace(error=error, story=story), rule, tales.may_write_cost(session), clock)
+            tales.close(session)
             if status.is_doing(session, "spawn") and project:
                 lives.settle(home, project, session, clock)
         except (Busy, sessions.Vanished):
@@ -301,10 +302,21 @@ class _Tales:
         found: Story = plugins.load("agent", session["agent"]).recall(project, session, state)
         return found
 
+    def is_open(self, session: Session) -> bool:
+        """Whether it was looked at before: once it is over, what it spent since then is still to be counted."""
+        return session["id"] in self._old
+
+    def close(self, session: Session) -> None:
+        """All that counts of one that is over is written."""
+        if not status.needs_looking(session):
+            self._new.pop(session["id"], None)
+
     def may_write_cost(self, session: Session) -> Callable[[], bool]:
         """Whether a record may be written only because its cost has grown: not all at once, and none too often."""
 
         def may() -> bool:
+            if not status.needs_looking(session):
+                return True
             is_old = not session.get("cost") or self._clock.elapsed(session["updated_at"]) >= COST_EVERY
             self._cost_writes += is_old
             return is_old and self._cost_writes <= COSTS_AT_ONCE

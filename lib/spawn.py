@@ -260,7 +260,7 @@ def _check_free(home: str, request: Request, clock: Clock) -> set[str]:
     live = _live(home, request.project)
     limit = projects.rules(home, request.project, clock).budget.of_project()
     parked = [one["id"] for one in live if (one.get("hold") or {}).get("reason") == "budget"]
-    if (limit or parked) and not request.force:
+    if (limit or parked) and (request.spawned_by or not request.force):  # a person may, an agent may not
         why = f"{limit} of its budget is used up" if limit else f"{', '.join(parked)} is parked by its budget"
         raise Refused(f"project '{request.project.id}' takes no new session: {why}; see: ao-cost --help")
     workers = [one for one in live if one.get("role") == "worker"]

@@ -20,6 +20,7 @@ def appended(state: State, path: str) -> Iterator[bytes]:
     """The whole lines that a file has got since it was read last; one that was replaced or cut short from its start.
 
     `state["files"]` keeps `{path: [inode, offset]}`; the offset moves on when all lines have been taken.
+    `state["path"]` is the file that was read last.
     """
     places: dict[str, list[int]] = state.setdefault("files", {})
     try:
@@ -27,6 +28,7 @@ def appended(state: State, path: str) -> Iterator[bytes]:
         inode, offset = places.get(path) or (found.st_ino, 0)
         if inode != found.st_ino or found.st_size < offset:
             offset = 0
+            state.setdefault("again", {})[path] = (state.get("newest") or {}).get(path, "")
         if found.st_size == offset:
             return
         with open(path, "rb") as file:
@@ -34,9 +36,18 @@ def appended(state: State, path: str) -> Iterator[bytes]:
             data = file.read(MOST)
     except OSError:
         return  # not there yet, or no more
-    end = data.rfind(b"\n") + 1
+    state["path"] = path
+    end = data.rfind(b"\n") + 1 or (len(data) if len(data) == MOST else 0)  # no line is that long: it is passed over
     yield from data[:end].split(b"\n")[:-1]
     places[path] = [found.st_ino, offset + end]
+
+
+def is_counted(state: State, at: str) -> bool:
+    """Whether a message of that time was counted before its file had to be read from its start again."""
+    path, newest = state.get("path", ""), state.setdefault("newest", {})
+    newest[path] = max(at, newest.get(path, ""))
+    until: str = (state.get("again") or {}).get(path, "")
+    return at <= until
 
 
 def news(state: State, id: str, counts: Mapping[str, int]) -> dict[str, int]:

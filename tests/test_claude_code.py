@@ -180,6 +180,22 @@ def test_several_conversations_of_a_worktree_add_up_and_what_one_copied_counts_o
     assert counts(recall(person, state)) == usages(*paths) == counts(recall(person))
 
 
+@pytest.mark.parametrize("is_rotated", [False, True])
+def test_a_transcript_that_is_read_from_its_start_again_counts_once(person, monkeypatch, is_rotated):
+    """F46: it was written anew, or cut short at its front; only the last messages are remembered."""
+    monkeypatch.setattr(transcripts, "IDS_KEPT", 1)
+    [path], state = place(person, "by-hand"), {}
+    whole = lines("by-hand")
+    half = len(whole) * 2 // 3
+    path.write_bytes(b"".join(whole[:half]))
+    before = counts(recall(person, state))
+    path.with_suffix(".new").write_bytes(b"".join(whole[half // 2 if is_rotated else 0 :]))
+    os.replace(path.with_suffix(".new"), path)
+    after = counts(recall(person, state))
+    path.write_bytes(b"".join(whole))
+    assert after == usages(path) != before
+
+
 def test_a_conversation_of_an_earlier_session_in_the_same_folder_is_not_its_own(person):
     """F15"""
     place(person, "sub-agent")

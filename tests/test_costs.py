@@ -54,7 +54,10 @@ def test_each_kind_of_token_has_its_price(counts, usd):
         ("claude-sonnet-5[1m]", "claude-sonnet-5"),
         ("anthropic/claude-sonnet-5", "claude-sonnet-5"),
         ("bedrock/eu/claude-sonnet-5@latest", "claude-sonnet-5"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),  # as Bedrock names it
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-opus-5-v1", "claude-opus-5"),
         ("gpt-4.1-2025-04-14", "gpt-4.1-2025-04-14"),
+        ("gpt-9.1", None),
         ("claude-opus-55", None),  # another model, not a variant of claude-opus-5
         ("mock-model", None),
         ("", None),
@@ -229,7 +232,14 @@ def test_ao_cost_knows_a_session_that_only_the_ledger_remembers(bills):
     assert json.loads(call("app-2", "--json"))["total"]["output_tokens"] == 3
 
 
-WRONG = [("nobody-1",), ("--month", "2026-13"), ("--month", "../x"), ("app-1", "--raise", "0")]
+WRONG = [
+    ("nobody-1",),
+    ("--month", "2026-13"),
+    ("--month", "../x"),
+    ("app-1", "--raise", "0"),
+    ("app-1", "--raise", "nan"),
+    ("app-1", "--raise", "inf"),
+]
 
 
 @pytest.mark.parametrize("args", WRONG)
@@ -296,6 +306,23 @@ def counted(home, tmp_path):
     return home, bill
 
 
+def test_what_an_agent_spent_until_it_was_killed_is_counted(counted, tmp_path):
+    """F46: nobody looks at a session that is over, and of one that works the costs are written now and then."""
+    import shutil
+
+    import talking
+
+    home, before = counted
+    folder = tmp_path / "claude" / "projects" / "-src-1"
+    shutil.copy(os.path.join(ROOT, "tests/samples/claude-code/limit-resume-queue.jsonl"), folder)
+    over = {"runtime_state": "exited", "ended_at": talking.clock().iso, "activity": "exited", "outcome": "killed"}
+    talking.change(home, **over)
+    assert talking.look(home, 1) == []
+    after = list(costs.rows(home, costs.months(home)))
+    assert costs.summed(after)["input_tokens"] > costs.summed(before)["input_tokens"]
+    assert "shop-1" not in cache.load(home, "tales")  # and it is not read again
+
+
 def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
     """F46: the ledger, what a record knew and where its transcript was read up to; also of an archived session."""
     import shutil
@@ -318,6 +345,26 @@ def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
     assert record["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in bill if row["session"] == "shop-1"))
 
 
+def test_counting_anew_takes_nothing_back_that_a_look_has_written_meanwhile(counted, monkeypatch):
+    """F45"""
+    import scripts
+    import talking
+
+    home, _ = counted
+    script = scripts.load("ao-cost")
+    count, more = script.counted, costs.taken(None, spent(output_tokens=10**9))
+
+    def counted_slowly(project, session):
+        found = count(project, session)
+        if session["id"] == "shop-1":
+            talking.change(home, cost=more)
+        return found
+
+    monkeypatch.setattr(script, "counted", counted_slowly)
+    script.rebuild(home)
+    assert sessions.find(home, "shop-1")["cost"]["output_tokens"] > 10**9
+
+
 def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(counted, tmp_path):
     """F46"""
     import shutil
@@ -337,7 +384,7 @@ def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(count
 def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, tmp_path):
     import living
 
-    world = living.make(home, tmp_path, budget={"day_usd": 2.0})
+    world = living.make(home, tmp_path, budget={"day_usd": 2.0, "session_usd": 3.5})  # the latter is only near
     id = world.spawn()["id"]
     from lib import loop
 
@@ -345,8 +392,15 @@ def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, t
     world.change(id, cost=costs.taken(None, spent(day=day, input_tokens=1_500_000)))
     world.look(2)
     assert world.record(id)["hold"]["limit"] == "day_usd"
-    refused = world.call("ao-spawn", "--task", "more")
-    assert refused.code == 1 and "day_usd of its budget is used up" in refused.err
+    for args, who in ((), {}), (("--force",), {"AO_SESSION_ID": id}):
+        refused = world.call("ao-spawn", "--task", "more", *args, **who)
+        assert refused.code == 1 and "day_usd of its budget is used up" in refused.err
+    assert [world.call("ao-cost", id, "--raise", usd).code for usd in ("nan", "inf")] == [2, 2]  # no limit ever again
+    refused = world.call("ao-cost", id, "--raise", "5", AO_SESSION_ID=id)
+    assert refused.code == 1 and "only a person" in refused.err
+    world.look()
+    assert world.record(id)["hold"]
+    assert "still used up" in world.ok("ao-cost", id, "--raise", "0.1").out
     world.ok("ao-cost", id, "--raise", "5")
     world.look()
     assert world.record(id)["hold"] is None

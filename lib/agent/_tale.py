@@ -6,38 +6,77 @@ agent does: {activity, at, since, text, until}.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lib import clock, costs, transcripts
-from lib.agent import Story
+from lib import clock, config, costs, proc, store, transcripts
+from lib.agent import Check, Session, Story
+from lib.config import Project
 
 State = dict[str, Any]
+Entry = dict[str, Any]  # a line of a transcript
 
 MONTHS = (
     "",
     *["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
 )  # whatever the locale
+LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
+LONGEST = 1500  # characters of a question, and of what blocks an agent
+LONGEST_NAME = 100  # of a model
+MOST_TOKENS = 10**12  # more than any message has
+NOT_ONE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # of a line that is not as it should be
 SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
 
 
-def parsed(line: bytes) -> dict[str, Any]:
+def parsed(line: bytes) -> Entry:
     """A line of JSON, {} when it is none."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
+def learn(state: State, path: str, take: Callable[[Entry], None]) -> None:
+    """Take in what a transcript has got. A line that the program cannot have written keeps nobody from the others."""
+    for line in transcripts.appended(state, path):
+        with contextlib.suppress(*NOT_ONE):
+            take(parsed(line))
+
+
+def words(path: str, said: Callable[[Entry], str], mark: bytes = b"") -> Iterator[str]:
+    """What a person said by the last lines of a transcript, of those that hold `mark`."""
+    for line in transcripts.tail(path, LOOK_BACK):
+        if mark in line:
+            with contextlib.suppress(*NOT_ONE):
+                yield said(parsed(line))
+
+
+def arrived(paths: Iterable[str], ids: Sequence[str], said: Callable[[Entry], str]) -> dict[str, bool | None]:
+    """Which of these messages a person said by transcripts: True for each."""
+    texts = [text for path in paths for text in words(path, said, b"(ao message ")]
+    return {id: True for id in ids if any(f"(ao message {id})" in text for text in texts)}
+
+
+def noted(entry: Entry) -> str:
+    """When a line was written; "" when it does not say."""
+    at = entry.get("timestamp")
+    return str(at) if clock.parse(at) is not None else ""
+
+
 def count(state: State, at: str, model: str, id: str, counts: Mapping[str, int]) -> None:
     """Count what a message of that time cost, beyond what it was counted for before; `counts` are costs.TOKENS."""
+    if not all(isinstance(one, int) and 0 <= one < MOST_TOKENS for one in counts.values()):
+        raise ValueError(f"no counts of tokens: {counts}")
+    if transcripts.is_counted(state, at):
+        return
     new = transcripts.news(state, id, counts)
     if any(new.values()):
-        costs.add(state.setdefault("days", {}), at[:10], model, new)
+        costs.add(state.setdefault("days", {}), at[:10], store.clean(str(model))[:LONGEST_NAME], new)
         state["last_id"] = id
 
 
@@ -47,7 +86,7 @@ def tell(state: State, at: str, activity: str, text: str = "", until: float = 0.
     if at < before["at"]:
         return False
     since = before["since"] if activity == before.get("activity") and not is_turn else at
-    state["tells"] = {"activity": activity, "at": at, "since": since, "text": text, "until": until}
+    state["tells"] = {"activity": activity, "at": at, "since": since, "text": text[:LONGEST], "until": until}
     return True
 
 
@@ -84,6 +123,23 @@ def limit_end(found: re.Match[str] | None, at: str, zone: datetime.tzinfo | None
     elif when.timestamp() + SAID_MINUTES < now.timestamp():
         when += datetime.timedelta(days=1)
     return when.timestamp() + SAID_MINUTES
+
+
+def model(project: Project, session: Session) -> list[str]:
+    """The option for the model that is wanted, if one is."""
+    name = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
+    return ["--model", name] if name else []
+
+
+def version(name: str) -> Check:
+    """What a program says of its version."""
+    said = proc.run("tool", [name, "--version"])
+    return Check("bad", f"{name} --version: {said.err.strip()}") if said.code else Check("ok", said.out.strip())
+
+
+def question(text: str, hints: Mapping[str, str]) -> str:
+    """The text of a dialog, and how to be spared it where that is known: {pattern: remedy}."""
+    return "\n".join([text[:LONGEST], *(f"({hint})" for pattern, hint in hints.items() if re.search(pattern, text))])
 
 
 def not_a_command(text: str) -> str:

@@ -11,12 +11,13 @@ an answer that was interrupted.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, config, costs, git, paths, proc, transcripts
+from lib import clock, config, costs, git, paths, transcripts
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
@@ -47,8 +48,6 @@ SAID = b"#### "  # before each line of a person's
 ERROR = re.compile(r"> (litellm\.\w+: .*|Model \S+ has hit a token limit!)")
 ENDS_ERROR = (SAID, b"> Tokens: ", b"> ^C again to exit")
 KEYS = re.compile(r"^[^#]*(?:api[-_]key|_API_KEY)", re.M | re.I)
-LONGEST_QUESTION = 1500
-LONGEST_ERROR = 500
 EVEN = 0.01  # of a token, that a whole number may be missed by
 
 
@@ -77,12 +76,12 @@ def resume(project: Project, session: Session) -> Launch | None:
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     """What it cost by its log, and by its chat whether the model has failed it."""
-    for line in transcripts.appended(state, os.path.join(_folder(session), "log.jsonl")):
-        _take(state, line, (session.get("agent_config") or {}).get("model") or "")
+    model = (session.get("agent_config") or {}).get("model") or ""
+    _tale.learn(state, os.path.join(_folder(session), "log.jsonl"), functools.partial(_take, state, model))
     for line in transcripts.appended(state, _chat(session)):
         found = ERROR.match(line.decode("utf-8", "replace"))
         if found:
-            _tale.tell(state, state.get("asked_at") or "", "blocked", found[1].strip()[:LONGEST_ERROR])
+            _tale.tell(state, state.get("asked_at") or "", "blocked", found[1].strip())
         elif line.startswith(ENDS_ERROR):
             state.pop("tells", None)
     return _tale.story(state)
@@ -135,8 +134,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["aider", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"aider --version: {said.err.strip()}")]
+    found = [_tale.version("aider")]
     if not _has_key(project):
         remedy = "set OPENAI_API_KEY, ANTHROPIC_API_KEY, … or `api-key` in ~/.aider.conf.yml"
         found.append(Check("warning", "no key for a model is to be seen", remedy))
@@ -147,7 +145,6 @@ def check(project: Project) -> list[Check]:
 
 
 def _launch(project: Project, session: Session, *more: str) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     folder = _folder(session)
     files = {"--chat-history-file": "chat.md", "--input-history-file": "input", "--analytics-log": "log.jsonl"}
     if config.setting(project, "agent_config.system_prompt"):
@@ -155,7 +152,7 @@ def _launch(project: Project, session: Session, *more: str) -> Launch:
     words = [
         *ALWAYS,
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(word for flag, name in files.items() for word in (flag, os.path.join(folder, name))),
         *more,
     ]
@@ -190,9 +187,8 @@ def _has_key(project: Project) -> bool:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def _take(state: dict[str, Any], line: bytes, model: str) -> None:
+def _take(state: dict[str, Any], model: str, entry: dict[str, Any]) -> None:
     """Count an answer. It has no id, and a name only where the model is one that everybody knows."""
-    entry = _tale.parsed(line)
     said, at = entry.get("properties") or {}, clock.iso(entry.get("time") or 0)
     if entry.get("event") == "message_send_starting":
         state["asked_at"] = at
@@ -245,4 +241,4 @@ def _dialog(lines: list[str]) -> str:
     if not near[-1] or not ASKS.search("".join(near)):
         return ""
     begin = next((place + 1 for place in range(len(near) - 1, -1, -1) if BEFORE.match(near[place])), 0)
-    return "\n".join(line.strip() for line in near[begin:] if line.strip())[:LONGEST_QUESTION]
+    return "\n".join(line.strip() for line in near[begin:] if line.strip())[: _tale.LONGEST]

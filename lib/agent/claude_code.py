@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import glob
 import json
 import os
@@ -22,7 +23,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import ROOT, config, git, proc, transcripts
+from lib import ROOT, config, git
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError
 
@@ -65,8 +66,6 @@ LOGINS = (
     *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
 )
 CREDENTIALS = "/.credentials.json"
-LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
-LONGEST_QUESTION = 1500
 LOCK_STALE = 10.0  # seconds after which the program takes the lock of its settings for left behind
 
 
@@ -94,11 +93,9 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     born = session["created_at"]
     for path in _conversations(session):
         copied = _ids(known) if path not in (known := state.get("files") or {}) else set()
-        for line in transcripts.appended(state, path):
-            _take(state, line, born, copied, _name(path))
+        _tale.learn(state, path, functools.partial(_take, state, born, copied, _name(path)))
         for other in glob.glob(glob.escape(path.removesuffix(".jsonl")) + "/subagents/*.jsonl"):
-            for line in transcripts.appended(state, other):
-                _take(state, line, born, copied)
+            _tale.learn(state, other, functools.partial(_take, state, born, copied, ""))
     return _tale.story(state)
 
 
@@ -144,15 +141,12 @@ def fit(text: str) -> str:
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
     """What it was sent, and what it has queued in this life of it: that queue ends with it."""
     runs, born = session.get("runtime_state") == "alive", session.get("restored_at") or ""
-    answers = dict[str, bool | None]()
-    marks = {id: f"(ao message {id})" for id in ids}
-    for path in _conversations(session):
-        for line in transcripts.tail(path, LOOK_BACK):
-            found = [id for id, mark in marks.items() if mark.encode() in line]
-            entry = _tale.parsed(line) if found else {}
-            is_queued = entry.get("operation") == "enqueue" and runs and entry.get("timestamp", "") > born
-            if entry.get("type") == "user" or _queued(entry) or is_queued:
-                answers |= dict.fromkeys((id for id in found if marks[id] in _said(entry)), True)
+
+    def said(entry: dict[str, Any]) -> str:
+        is_queued = entry.get("operation") == "enqueue" and runs and _tale.noted(entry) > born
+        return _said(entry) if entry.get("type") == "user" or _queued(entry) or is_queued else ""
+
+    answers = _tale.arrived(_conversations(session), ids, said)
     for id in ids:
         if id not in answers:
             answers[id] = None if runs and (history is None or id in history) else False
@@ -164,8 +158,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["claude", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"claude --version: {said.err.strip()}")]
+    found = [_tale.version("claude")]
     settings = _settings_of_person()
     if not (settings.get("oauthAccount") or any(map(os.environ.get, LOGINS)) or os.path.exists(_home() + CREDENTIALS)):
         found.append(Check("warning", "nobody seems to be logged in", "claude /login"))
@@ -187,11 +180,10 @@ def _launch(project: Project, words: list[str]) -> Launch:
 
 
 def _flags(project: Project, session: Session) -> list[str]:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     prompt = config.setting(project, "agent_config.system_prompt")
     return [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(["--append-system-prompt", prompt] if prompt else []),
         *("--settings", json.dumps(_settings())),
     ]
@@ -285,19 +277,20 @@ def _name(path: str) -> str:
 
 
 def _has_begun(path: str) -> bool:
-    return any(_tale.parsed(line).get("type") in ("user", "assistant") for line in transcripts.tail(path, LOOK_BACK))
+    return any(kind in ("user", "assistant") for kind in _tale.words(path, lambda entry: str(entry.get("type"))))
 
 
 def _ids(paths: Iterable[str]) -> set[str]:
     """The messages of conversations: another one may begin with a copy of them."""
-    lines = (line for path in paths for line in transcripts.appended({}, path))
-    return {str((_tale.parsed(line).get("message") or {}).get("id")) for line in lines}
+    found = set[str]()
+    for path in paths:
+        _tale.learn({}, path, lambda entry: found.add(str((entry.get("message") or {}).get("id"))))
+    return found
 
 
-def _take(state: dict[str, Any], line: bytes, born: str, copied: set[str], conversation: str = "") -> None:
-    """Learn from one line of a conversation, or of a sub-agent: those only cost."""
-    entry = _tale.parsed(line)
-    at, message = entry.get("timestamp") or "", entry.get("message") or {}
+def _take(state: dict[str, Any], born: str, copied: set[str], conversation: str, entry: dict[str, Any]) -> None:
+    """Learn from one line of a conversation, or of a sub-agent, which has no name here: those only cost."""
+    at, message = _tale.noted(entry), entry.get("message") or {}
     if at < born:
         return  # of an earlier session in the same folder, or of no interest
     if message.get("usage") and message.get("id") and message["id"] not in copied:
@@ -391,5 +384,4 @@ def _dialog(lines: list[str]) -> str:
         return ""
     begin = next((place + 1 for place in range(menu, -1, -1) if RULE.match(lines[place])), 0)
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip() and not RULE.match(line))
-    hints = [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
-    return "\n".join([text[:LONGEST_QUESTION], *hints])
+    return _tale.question(text, START)

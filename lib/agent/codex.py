@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lib import config, proc, transcripts
+from lib import config, proc
 from lib.agent import Check, Launch, Reading, Session, Story, _tale
 from lib.errors import AoError, Unknown
 
@@ -59,9 +59,7 @@ RESETS = re.compile(
     r"(?P<hour>\d+):(?P<minute>\d\d) (?P<half>[AP]M)"
 )
 LOGINS = ("OPENAI_API_KEY", "CODEX_API_KEY")
-LOOK_BACK = 8 << 20  # bytes of a rollout in which a message is looked for
 LONGEST_FIRST_LINE = 4 << 20
-LONGEST_QUESTION = 1500
 SETTLED = 2.0  # seconds without a new file after which a folder's time of change tells of the next one
 DAY = datetime.timedelta(days=1)
 
@@ -90,8 +88,7 @@ def resume(project: Project, session: Session) -> Launch | None:
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     for path, (thread, is_main) in _rollouts(session, state).items():
-        for line in transcripts.appended(state, path):
-            _take(state, line, session["created_at"], thread, is_main)
+        _tale.learn(state, path, functools.partial(_take, state, session["created_at"], thread, is_main))
     return _tale.story(state)
 
 
@@ -139,18 +136,13 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     """
     runs = session.get("runtime_state") == "alive"
     answers: dict[str, bool | None] = dict.fromkeys(ids, None if runs else False)
-    marks = {id: f"(ao message {id})" for id in ids}
-    for path, (_, is_main) in _rollouts(session, {}).items():
-        for line in transcripts.tail(path, LOOK_BACK) if is_main else ():
-            found = [id for id, mark in marks.items() if mark.encode() in line]
-            said = _said(_tale.parsed(line)) if found else ""
-            answers |= dict.fromkeys((id for id in found if marks[id] in said), True)
+    answers |= _tale.arrived((path for path, (_, is_main) in _rollouts(session, {}).items() if is_main), ids, _said)
     if runs and history is not None:
         queue, rests = _queue(history), read(project, history).activity == "ready"
         texts = {one["id"]: one["text"] for one in session.get("inbox") or ()}
         for id in ids:
             begin = _tight(fit(texts.get(id, "")))[:QUEUED_SHOWS]
-            if marks[id] in queue or (begin and begin in _tight(queue)):
+            if f"(ao message {id})" in queue or (begin and begin in _tight(queue)):
                 answers[id] = True
             elif not answers[id] and rests and id not in history:
                 answers[id] = False
@@ -162,8 +154,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["codex", "--version"])
-    found = [Check("ok", said.out.strip()) if not said.code else Check("bad", f"codex --version: {said.err.strip()}")]
+    found = [_tale.version("codex")]
     settings = _settings_of_person()
     has_key = any(map(os.environ.get, LOGINS)) or "model_provider" in settings
     if not has_key and proc.run("tool", ["codex", "login", "status"]).code:
@@ -184,7 +175,6 @@ def _launch(words: list[str]) -> Launch:
 
 
 def _flags(project: Project, session: Session) -> list[str]:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     prompt = config.setting(project, "agent_config.system_prompt")
     settings = dict(SETTINGS)
     if prompt:
@@ -193,7 +183,7 @@ def _flags(project: Project, session: Session) -> list[str]:
         settings["projects"] = f'{{{_quoted(project.path)}={{trust_level="trusted"}}}}'
     return [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(word for name, value in settings.items() for word in ("--config", f"{name}={value}")),
     ]
 
@@ -265,18 +255,18 @@ def _first_line(path: str) -> Rollout:
         line = file.readline(LONGEST_FIRST_LINE)
     if not line.endswith(b"\n"):
         raise Unknown(f"'{path}' has no first line yet")
-    said = _tale.parsed(line).get("payload") or {}
+    said = _tale.parsed(line).get("payload")
+    said = said if isinstance(said, dict) else {}
     return Rollout(str(said.get("id")), str(said.get("cwd")), said.get("thread_source") != "subagent")
 
 
 def _has_begun(path: str) -> bool:
-    return any(_said(_tale.parsed(line)) for line in transcripts.tail(path, LOOK_BACK))
+    return any(_tale.words(path, _said))
 
 
-def _take(state: dict[str, Any], line: bytes, born: str, thread: str, is_main: bool) -> None:
+def _take(state: dict[str, Any], born: str, thread: str, is_main: bool, entry: dict[str, Any]) -> None:
     """Learn from one line of a rollout; sub-agents only cost, and what a fork has copied was another thread's cost."""
-    entry = _tale.parsed(line)
-    at, kind, said = entry.get("timestamp") or "", entry.get("type"), entry.get("payload") or {}
+    at, kind, said = _tale.noted(entry), entry.get("type"), entry.get("payload") or {}
     if at < born:
         return  # of an earlier session in the same folder, or of no interest
     if kind == "turn_context":
@@ -374,5 +364,4 @@ def _dialog(lines: list[str]) -> str:
     if begin is None:
         begin = next((place + 1 for place in range(menu - 1, -1, -1) if ENTRY.match(lines[place])), 0)
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip())
-    hints = [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
-    return "\n".join([text[:LONGEST_QUESTION], *hints])
+    return _tale.question(text, START)

@@ -33,7 +33,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, config, git, proc, transcripts
+from lib import clock, config, git, proc
 from lib.agent import Check, Launch, Reading, Session, Story, _tale, command
 from lib.errors import AoError
 
@@ -60,8 +60,6 @@ PLACEHOLDERS = ("", "Plan, search, build anything", "Add a follow-up")
 FRAME = " │┃"
 STOP = re.compile(r"(?:^|\s{2,})ctrl\+c to stop$")  # shown while it works, and only then
 ABOVE = 12  # lines above the chosen answer that may belong to a question
-LONGEST_QUESTION = 1500
-LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
 
 
 def prepare(project: Project, session: Session) -> None:
@@ -90,7 +88,7 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 
 def resume(project: Project, session: Session) -> Launch | None:
     """In the chat that was written to last; None when there is none in this worktree that can be found."""
-    found = [path for path in _chats(session) if any(_said(line) for line in transcripts.tail(path, LOOK_BACK))]
+    found = [path for path in _chats(session) if any(_tale.words(path, _said))]
     return _launch(project, session, [f"--resume={_name(found[-1])}"]) if found else None
 
 
@@ -142,14 +140,7 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     box = _pointer(lines)
     draft = "\n".join(lines[box:]) if box is not None and has_draft(project, history or "") else ""
     is_at_rest = not draft and read(project, history or "").activity == "ready"
-    answers = command.shown(session, ids, history or "", draft, is_at_rest)
-    marks = {id: f"(ao message {id})" for id in ids}
-    for path in _chats(session):
-        for line in transcripts.tail(path, LOOK_BACK):
-            if any(mark.encode() in line for mark in marks.values()):
-                said = _said(line)
-                answers |= {id: True for id, mark in marks.items() if mark in said}
-    return answers
+    return command.shown(session, ids, history or "", draft, is_at_rest) | _tale.arrived(_chats(session), ids, _said)
 
 
 def program(project: Project) -> str | None:
@@ -186,10 +177,9 @@ def _version(name: str) -> str:
 
 
 def _launch(project: Project, session: Session, words: list[str]) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     flags = [
         *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *(["--model", model] if model else []),
+        *_tale.model(project, session),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
     return Launch([_program(), *flags, *words], {}, "--" in words, _home())
@@ -231,9 +221,8 @@ def _name(path: str) -> str:
     return os.path.basename(path).removesuffix(".jsonl")
 
 
-def _said(line: bytes) -> str:
+def _said(entry: dict[str, Any]) -> str:
     """The text of a person's message; "" for any other line."""
-    entry = _tale.parsed(line)
     content = (entry.get("message") or {}).get("content") if entry.get("role") == "user" else None
     return "\n".join(str(part.get("text") or "") for part in content or () if isinstance(part, dict))
 
@@ -256,4 +245,4 @@ def _hints(text: str) -> list[str]:
 
 
 def _question(text: str) -> str:
-    return "\n".join([text[-LONGEST_QUESTION:], *_hints(text)])
+    return "\n".join([text[-_tale.LONGEST :], *_hints(text)])

@@ -69,7 +69,6 @@ RETRYING = re.compile(r"\[retrying (?:in (?P<wait>[^]]*?) )?attempt #(?P<number>
 WAIT = re.compile(r"(\d+) ?(s|m|h|day|week)")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "day": 86400, "week": 604800}
 LONG = 120  # seconds: of its own accord it waits half a minute at most, and longer because a limit is reached
-LONGEST_QUESTION = 1500
 
 
 def prepare(project: Project, session: Session) -> None:
@@ -180,7 +179,6 @@ def check(project: Project) -> list[Check]:
 
 
 def _launch(project: Project, session: Session, words: list[str]) -> Launch:
-    model = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
     flags, permission = PERMISSIONS[config.setting(project, "agent_config.permissions")]
     settings: dict[str, Any] = dict(SETTINGS)
     if permission:
@@ -188,7 +186,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         settings |= {"permission": permission, "agent": {**SETTINGS["agent"], **own}}  # type: ignore[dict-item]
     if config.setting(project, "agent_config.system_prompt"):
         settings["instructions"] = [_instructions(session)]
-    argv = ["opencode", *flags, *(["--model", model] if model else []), *words]
+    argv = ["opencode", *flags, *_tale.model(project, session), *words]
     has_prompt = any(word.startswith("--prompt=") for word in words)
     return Launch(argv, {"OPENCODE_CONFIG_CONTENT": json.dumps(settings)}, has_prompt, os.path.dirname(_file({})))
 
@@ -263,15 +261,16 @@ def _read(session: Session, state: dict[str, Any], conversation: str, is_main: b
     rows = _ask(session, MESSAGES, conversation, places.get(conversation, begun))
     for id, at, data in rows:
         message = _tale.parsed(data.encode())
-        if message.get("role") == "assistant":
-            places[conversation] = at
-            _count(state, clock.iso(at / 1000), id, message)
-        if is_main:
-            asks = _ask(session, QUESTIONS, id) if id == rows[-1][0] else []
-            activity, since, text = _activity(message, at, asks)
-            is_turn = message.get("role") == "user"
-            if _tale.tell(state, clock.iso(since / 1000), activity, text, is_turn=is_turn):
-                state["session_id"] = conversation
+        with contextlib.suppress(*_tale.NOT_ONE):
+            if message.get("role") == "assistant":
+                places[conversation] = at
+                _count(state, clock.iso(at / 1000), id, message)
+            if is_main:
+                asks = _ask(session, QUESTIONS, id) if id == rows[-1][0] else []
+                activity, since, text = _activity(message, at, asks)
+                is_turn = message.get("role") == "user"
+                if _tale.tell(state, clock.iso(since / 1000), activity, text, is_turn=is_turn):
+                    state["session_id"] = conversation
 
 
 def _count(state: dict[str, Any], at: str, id: str, message: dict[str, Any]) -> None:
@@ -301,7 +300,7 @@ def _activity(message: dict[str, Any], created: int, asks: list[tuple[Any, ...]]
 
 def _question(part: str) -> str:
     asked = ((_tale.parsed(part.encode()).get("state") or {}).get("input") or {}).get("questions") or []
-    return "\n".join(str(one.get("question") or "") for one in asked)[:LONGEST_QUESTION]
+    return "\n".join(str(one.get("question") or "") for one in asked)[: _tale.LONGEST]
 
 
 # --- screens ----------------------------------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def _dialog(lines: list[str]) -> str:
     begin = next((place + 1 for place in range(end - 1, -1, -1) if not BAR.match(lines[place])), 0)
     if not any(map(KEYS.search, lines[begin:end])):
         return ""
-    return "\n".join(text for text in map(_text, lines[begin:end]) if text and not KEYS.search(text))[:LONGEST_QUESTION]
+    return "\n".join(text for text in map(_text, lines[begin:end]) if text and not KEYS.search(text))[: _tale.LONGEST]
 
 
 def _text(line: str) -> str:
