@@ -46,9 +46,9 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "rev_grows_by_one": (sessions.update, 'before["rev"] + 1', 'before["rev"] + 2'),
     "an_event_is_in_the_log_before_its_record": (sessions.update, "events.between(before, after)", "[]"),
     "what_readers_see_of_a_status_is_true": (
-        events.without_repeats,
-        "if what in newest[session][1]:",
-        'if event["type"] in [one["type"] for one in newest[session][1]]:',
+        events.between,
+        '"from": old, "to": new',
+        '"from": new, "to": old',
     ),
     "merged_stays_merged": (facts.fold_pull, "status.is_merged(record) or ", ""),
     "an_outcome_stays_until_a_restore": (
@@ -154,9 +154,8 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "return False and",
     ),
     "a_person_hears_of_what_may_not_have_arrived": (
-        rules._is_answered_for,
-        ' and not (is_its_last and condition["escalated_at"])',
-        "",
+        *(rules._troubled_messages, 'is_lost = ("unconfirmed", "failed")', 'is_lost = ("failed",)'),
+        *(due._escalation, 'condition.get("is_unsure")', "False"),
     ),
     "the_agents_of_ended_sessions_end": (chores._must_end, "is_over = ", "is_over = False and "),
     "what_a_dead_process_began_is_settled": (
@@ -165,8 +164,6 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "pass",
     ),
     "every_session_comes_to_its_end": (facts._fold_runtime, 'elif seen.runtime == "gone" and', "elif False and"),
-    "every_message_comes_to_its_end": (lives._stopped, 'in record["inbox"]:', "in ():"),
-    "no_agent_outlives_its_session": (lives._end, STOP, "pass"),
     "nothing_is_left_behind": (spawn.roll_back, REMOVE, "pass"),
     "people_hear_that_all_is_complete": (projects._goes_on, "bool(", "bool(True or "),
     "idle_is_left_alone": (projects._fold, "newest if all_ended", "clock.iso if all_ended"),

