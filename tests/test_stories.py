@@ -395,8 +395,8 @@ def test_the_next_demo_sweeps_what_a_killed_one_left_and_nothing_else(tmp_path: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("ao-demo-dead", "ao-demo-alive", "ao-demo-kept", "other"):
         (tmp_path / name / "home").mkdir(parents=True)
-        if name != "ao-demo-kept":
-            (tmp_path / name / "demo.lock").touch()
+        (tmp_path / name / "demo.lock").touch()
+    (tmp_path / "ao-demo-kept" / "demo.kept").touch()
     with store.lock(str(tmp_path / "ao-demo-alive" / "demo")):
         run.sweep()
     assert sorted(os.listdir(tmp_path)) == ["ao-demo-alive", "ao-demo-kept", "other"]

@@ -95,7 +95,7 @@ def guarded(folder: str) -> Iterator[None]:
 
 
 def mark(folder: str) -> str:
-    """What is locked as long as the demo of this folder lives; not there where the folder is to stay."""
+    """What is locked as long as the demo of this folder lives; a file beside it says that the folder is to stay."""
     return os.path.join(folder, "demo")
 
 
@@ -105,7 +105,8 @@ def sweep() -> None:
         folder = os.path.dirname(home)
         if os.path.exists(mark(folder) + ".lock") and os.stat(folder).st_uid == os.getuid():
             with contextlib.suppress(Busy), store.lock(mark(folder), patience=0):
-                clean(folder, keep=False, is_kept=False)
+                if not os.path.exists(mark(folder) + ".kept"):
+                    clean(folder, keep=False, is_kept=False)
 
 
 def remove(folders: Sequence[str]) -> int:
@@ -137,8 +138,8 @@ def clean(folder: str, keep: bool, is_kept: bool) -> None:
         for sign in () if keep else (signal.SIGTERM, signal.SIGKILL):
             end(home, sign)
     if is_kept:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(mark(folder) + ".lock")
+        with open(mark(folder) + ".kept", "w"):
+            pass
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
