@@ -13,7 +13,7 @@ import pytest
 from records import at, session
 from talking import act, clock, configure, look, queue, record, told
 
-from lib import events, launch, launcher, loop, observe, overview, paths, rounds, sessions, store
+from lib import costs, events, launch, launcher, loop, observe, overview, paths, rounds, sessions, store
 from lib.agent import Launch
 from lib.errors import Damaged, Unknown
 from lib.scm import _pulls, local
@@ -72,6 +72,8 @@ def forge(tmp_path):
         store.update(paths.project(world.home, "shop"), lambda facts, count=count: facts.update(next_number=count))
         loop.pause(world.home, at(0), True)
         loop.look(world.home)
+        days = {"2026-01-31": {"claude-sonnet-5": {"input_tokens": count}}}
+        costs.save(world.home, [{**new, "cost": costs.taken(None, days)}])
     return world
 
 
@@ -80,7 +82,7 @@ def test_damage_at_any_byte_of_any_file_is_noticed(forge):
     files = glob.glob(os.path.join(forge.home, "**", "*.yaml"), recursive=True)
     files = [path for path in files if os.sep + "events" + os.sep not in path and "worktrees" not in path]
     names = {os.path.basename(path) for path in files}
-    assert names == {"shop-1.yaml", "shop.yaml", "1.yaml", "issues.yaml", "loop.yaml"}
+    assert names == {"shop-1.yaml", "shop.yaml", "1.yaml", "issues.yaml", "loop.yaml", "2026-01.yaml"}
     for path in files:
         whole = contents(path)
         assert store.is_whole(path) and store.earlier(path)
