@@ -75,7 +75,7 @@ class Bench:
         script = os.path.join(ROOT, "tests", "hour.py")
         done = subprocess.run([sys.executable, script, folder], env=ENVIRONMENT, capture_output=True, check=True)
         for row in json.loads(done.stdout):
-            self.rows.append(tuple(row))
+            self.add(*row)
 
     def growth(self, folder: str, count: int, size: int) -> None:
         """Measure what it adds to a look that every transcript has grown by 2 kB."""
