@@ -25,7 +25,7 @@ URGENT = ("waiting_input", "blocked")  # a screen that shows this is right, what
 RESTED_FOR = 60.0  # seconds that a screen must be at rest before a hook or a transcript that says `active` is too old
 GO_ON = {  # what an agent is told when the hold of that reason is over, or its conversation was cut off in a turn
     "restore": "You were interrupted. Go on with your work where you stopped.",
-    "usage-limit": "The usage limit is over. Go on with your work where you stopped.",
+    "usage-limit": "The usage limit should be over. Go on with your work where you stopped.",
     "budget": "You may go on: the budget was raised. Continue where you stopped.",
 }
 

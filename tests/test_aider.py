@@ -16,7 +16,7 @@ from conftest import ROOT
 from records import session
 
 from lib import config, costs, prompts
-from lib.agent import aider
+from lib.agent import _tale, aider
 from lib.clock import iso
 from lib.errors import AoError
 
@@ -105,6 +105,19 @@ def test_an_error_is_as_old_as_the_question_to_the_model(person):
     story = recall(person)
     assert story.activity == "blocked" and "Rate limit reached" in story.text and not story.until
     assert iso(story.since) == iso(json.loads(log[-2])["time"])
+
+
+def test_a_rate_limit_is_waited_for_when_it_tries_no_more(person):
+    """F16: its end is not said; as long as it tries again by itself there is nothing to wait for."""
+    folder = place(person)
+    chat = (folder / "chat.md").read_bytes()
+    until_retry = chat[: chat.index(b"#### think")].rpartition(b"> Retrying in")[0]
+    (folder / "chat.md").write_bytes(until_retry)
+    state = {}
+    story = recall(person, state)
+    assert story.activity == "blocked" and story.until == story.since + _tale.TRY_AGAIN
+    (folder / "chat.md").write_bytes(until_retry + b"> Retrying in 0.5 seconds...  \n")
+    assert recall(person, state).until == 0 and recall(person, state).activity == "blocked"
 
 
 def test_an_error_is_over_when_a_person_interrupts_its_retries(person):

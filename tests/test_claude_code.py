@@ -15,7 +15,7 @@ from conftest import ROOT
 from records import session
 
 from lib import config, costs, transcripts
-from lib.agent import claude_code
+from lib.agent import _tale, claude_code
 from lib.clock import iso, parse
 from lib.errors import AoError
 
@@ -236,8 +236,8 @@ def test_a_usage_limit_says_until_when(person):
     ],
 )
 def test_when_a_limit_ends_is_read_from_its_words(text, until):
-    found = claude_code._reset(text, "2026-11-25T14:24:49.000Z")
-    assert found == (parse(until) or 0.0)
+    at = "2026-11-25T14:24:49.000Z"
+    assert claude_code._reset(text, at) == (parse(until) or parse(at) + _tale.TRY_AGAIN)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "/etc/passwd"])

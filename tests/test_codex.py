@@ -15,7 +15,7 @@ from conftest import ROOT
 from records import session
 
 from lib import config, costs
-from lib.agent import codex
+from lib.agent import _tale, codex
 from lib.clock import iso, parse
 from lib.errors import AoError
 
@@ -216,7 +216,7 @@ def test_an_error_says_what_it_is_and_a_usage_limit_until_when(person, monkeypat
     ],
 )
 def test_when_a_limit_ends_is_read_from_its_words(monkeypatch, text, until):
-    """By the clock of the machine, wherever that is."""
+    """By the clock of the machine, wherever that is; where none is said it is tried again after a while."""
     import time
 
     for zone in ("UTC", "America/New_York", "Asia/Kolkata"):
@@ -224,7 +224,7 @@ def test_when_a_limit_ends_is_read_from_its_words(monkeypatch, text, until):
         time.tzset()
         at = time.mktime((2026, 11, 25, 15, 34, 41, 0, 0, -1))
         day, hour, minute = until or (0, 0, 0)
-        wanted = time.mktime((2026, 11, day, hour, minute, 0, 0, 0, -1)) if until else 0.0
+        wanted = time.mktime((2026, 11, day, hour, minute, 0, 0, 0, -1)) if until else at + _tale.TRY_AGAIN
         assert codex._reset(text, iso(at)) == wanted, zone
     monkeypatch.undo()
     time.tzset()

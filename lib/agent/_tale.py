@@ -30,6 +30,7 @@ LONGEST_NAME = 100  # of a model
 MOST_TOKENS = 10**12  # more than any message has
 NOT_ONE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # of a line that is not as it should be
 SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
+TRY_AGAIN = 900.0  # seconds after which a limit whose end is not said is tried again
 
 
 def parsed(line: bytes) -> Entry:
@@ -104,14 +105,15 @@ def story(state: State) -> Story:
 
 
 def limit_end(found: re.Match[str] | None, at: str, zone: datetime.tzinfo | None) -> float:
-    """When a usage limit ends of which was told at that time; 0 when that is not said, or is no time at all.
+    """When a usage limit ends of which was told at that time; where that is not said it is tried again after a while.
 
     The groups of `found` are hour, minute, half (am, pm), and where it is another day month, day and year. Without a
     zone it is that of this machine.
     """
+    told = clock.parse(at) or 0.0
     if not found:
-        return 0.0
-    now = datetime.datetime.fromtimestamp(clock.parse(at) or 0.0, zone)
+        return told + TRY_AGAIN
+    now = datetime.datetime.fromtimestamp(told, zone)
     hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "pm" else 0)
     when = now.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
     if found["month"]:
@@ -119,7 +121,7 @@ def limit_end(found: re.Match[str] | None, at: str, zone: datetime.tzinfo | None
             month = MONTHS.index(found["month"])
             when = when.replace(year=int(found["year"] or now.year), month=month, day=int(found["day"]))
         except ValueError:
-            return 0.0  # no such day
+            return told + TRY_AGAIN  # no such day
     elif when.timestamp() + SAID_MINUTES < now.timestamp():
         when += datetime.timedelta(days=1)
     return when.timestamp() + SAID_MINUTES

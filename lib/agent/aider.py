@@ -46,6 +46,8 @@ BEFORE = re.compile(r">|Tokens: ")  # what a question begins behind
 NEAR = 20  # lines of a question
 SAID = b"#### "  # before each line of a person's
 ERROR = re.compile(r"> (litellm\.\w+: .*|Model \S+ has hit a token limit!)")
+LIMIT = "litellm.RateLimitError: "
+RETRIES = b"> Retrying in "  # by itself, for a minute at most
 ENDS_ERROR = (SAID, b"> Tokens: ", b"> ^C again to exit")
 KEYS = re.compile(r"^[^#]*(?:api[-_]key|_API_KEY)", re.M | re.I)
 EVEN = 0.01  # of a token, that a whole number may be missed by
@@ -81,7 +83,11 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     for line in transcripts.appended(state, _chat(session)):
         found = ERROR.match(line.decode("utf-8", "replace"))
         if found:
-            _tale.tell(state, state.get("asked_at") or "", "blocked", found[1].strip())
+            at = state.get("asked_at") or ""
+            until = _tale.limit_end(None, at, None) if found[1].startswith(LIMIT) else 0.0
+            _tale.tell(state, at, "blocked", found[1].strip(), until)
+        elif line.startswith(RETRIES) and "tells" in state:
+            state["tells"]["until"] = 0.0
         elif line.startswith(ENDS_ERROR):
             state.pop("tells", None)
     return _tale.story(state)

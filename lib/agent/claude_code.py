@@ -356,7 +356,7 @@ def _said(entry: dict[str, Any]) -> str:
 
 
 def _reset(text: str, at: str) -> float:
-    """When the usage limit ends that this text tells of, said at that time; 0 when it does not say."""
+    """When the usage limit ends that this text tells of, said at that time."""
     found = RESETS.search(text)
     try:
         zone: datetime.tzinfo | None = zoneinfo.ZoneInfo(found["zone"]) if found else None

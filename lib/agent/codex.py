@@ -316,7 +316,7 @@ def _said(entry: dict[str, Any]) -> str:
 
 
 def _reset(text: str, at: str) -> float:
-    """When the usage limit ends that this text tells of, by the clock of this machine; 0 when it does not say."""
+    """When the usage limit ends that this text tells of, by the clock of this machine."""
     return _tale.limit_end(RESETS.search(text), at, None)
 
 
