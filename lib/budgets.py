@@ -26,6 +26,11 @@ class Budget(NamedTuple):
         """The limit of which more than `warn_at` is used, "" when there is none."""
         return self._first(session, self.warn_at)
 
+    def uncounted(self, session: Session) -> list[str]:
+        """The models of a session of which no price is known, so that no limit counts them; [] without a limit."""
+        has_limit = any(self.limits.get(name) is not None for name in (SESSION, *PERIODS))
+        return list((session.get("cost") or {}).get("unpriced") or ()) if has_limit else []
+
     @property
     def warn_at(self) -> float:
         return float(self.limits.get("warn_at") or 1.0)

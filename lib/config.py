@@ -36,6 +36,7 @@ UNADDRESSED = (
     "cannot-look",
     "budget-warning",
     "budget-exceeded",
+    "cost-unknown",
 )  # reactions without an agent that could be told
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

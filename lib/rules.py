@@ -267,5 +267,14 @@ RULES = (
         opens=lambda now: now.rules.budget.exceeded(now.session) == SESSION,
         items=lambda session: [f"{SESSION} {session.get('budget_raised') or 0}"],
     ),
+    Rule(
+        "cost-unknown",
+        "there is a budget, and the session has used a model that has no price",
+        "every model has a price, or there is no budget",
+        "the models",
+        "costs",
+        opens=lambda now: bool(now.rules.budget.uncounted(now.session)),
+        items=lambda session: list((session.get("cost") or {}).get("unpriced") or ()),
+    ),
 )
 KEYS = {rule.key: rule for rule in RULES}

@@ -32,6 +32,8 @@ HEADLINES = {
     "budget-warning": "{spent} USD are spent, and the budget of the session is nearly used up",
     "budget-exceeded": "the session is parked: {spent} USD are spent and its budget is used up; "
     "let it go on: ao-cost {id} --raise USD, or end it: ao-kill {id}",
+    "cost-unknown": "no price of {models} is known, so no budget counts what it spends; "
+    "add it to config/prices.yaml, then: ao-cost --rebuild",
     "message-waiting": "a message to the agent was not confirmed; see: ao-status --why {id}",
 }
 LONGEST = 1500  # characters of what the agent would have been told that a person is told
@@ -83,6 +85,7 @@ def headline(session: Session, key: str) -> str:
         base=pr.get("base_branch"),
         checks=", ".join(pr.get("failing_check_names") or ()),
         spent=f"{(session.get('cost') or {}).get('cost_usd') or 0:.2f}",
+        models=", ".join((session.get("cost") or {}).get("unpriced") or ()),
         question=session.get("question") or "something",
         when="while its pull request is open" if pr.get("state") == "open" else "before its work was done",
         code="" if code is None else f" with exit code {code}",

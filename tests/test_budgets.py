@@ -51,6 +51,12 @@ def test_without_limits_nothing_is_ever_used_up():
     assert Budget().exceeded(costing(1e9)) == Budget().near(costing(1e9)) == ""
 
 
+def test_a_model_without_a_price_is_no_news_where_nothing_is_limited():
+    unpriced = session(cost={"cost_usd": None, "unpriced": ["new-model"]})
+    assert Budget({"session_usd": None, "warn_at": 0.8}).uncounted(unpriced) == []
+    assert Budget({"month_usd": 5.0}).uncounted(unpriced) == ["new-model"]
+
+
 def look(record, seconds, usd, **fields):
     """Fold a look at which the agent has spent that much of a model at 2 USD per million."""
     days = {TODAY: {"claude-sonnet-5": {"input_tokens": int(usd * 500_000)}}}

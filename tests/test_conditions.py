@@ -58,6 +58,7 @@ OPENS = {  # facts -> the one condition that they open
     "a message that is late": ({"inbox": lost(state="queued", is_late=True)}, "message-waiting"),
     "most of its budget is used": ({"cost": {"cost_usd": 8.0}}, "budget-warning"),
     "its budget is used up": ({"cost": {"cost_usd": 10.0}}, "budget-exceeded"),
+    "a model without a price": ({"cost": {"cost_usd": None, "unpriced": ["new-model"]}}, "cost-unknown"),
     "its budget was raised": ({"cost": {"cost_usd": 10.0}, "budget_raised": 5.0}, None),
     "a message on its way": ({"inbox": lost(state="sending")}, None),
 }
@@ -104,6 +105,7 @@ CLOSES = [  # an open condition, what changes, whether it closes
     ("agent-exited", {"runtime_state": "alive"}, True),
     ("agent-exited", {"outcome": "killed"}, True),
     ("message-waiting", {"inbox": []}, True),
+    ("cost-unknown", {"cost": {"cost_usd": 1.0, "unpriced": []}}, True),
     ("message-waiting", {"inbox": lost(state="confirmed")}, True),
 ]
 

@@ -79,6 +79,7 @@ def test_the_default_reactions_are_those_that_are_documented(write):
         "message-waiting": "urgent",
         "budget-warning": "warning",
         "budget-exceeded": "urgent",
+        "cost-unknown": "warning",
         "cannot-look": "warning",
         "all-complete": "info",
     }
