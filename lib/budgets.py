@@ -28,8 +28,12 @@ class Budget(NamedTuple):
 
     def uncounted(self, session: Session) -> list[str]:
         """The models of a session of which no price is known, so that no limit counts them; [] without a limit."""
-        has_limit = any(self.limits.get(name) is not None for name in (SESSION, *PERIODS))
-        return list((session.get("cost") or {}).get("unpriced") or ()) if has_limit else []
+        return list((session.get("cost") or {}).get("unpriced") or ()) if self.in_force else []
+
+    @property
+    def in_force(self) -> list[str]:
+        """The limits that there are."""
+        return [name for name in (SESSION, *PERIODS) if self.limits.get(name) is not None]
 
     @property
     def warn_at(self) -> float:

@@ -381,6 +381,17 @@ def test_counting_anew_forgets_nothing_whose_transcript_or_project_is_gone(count
     assert list(costs.rows(home, costs.months(home))) == bill
 
 
+def test_what_is_raised_is_a_limit_that_there_is(home, tmp_path):
+    import living
+
+    world = living.make(home, tmp_path)
+    id = world.spawn()["id"]
+    refused = world.call("ao-cost", id, "--raise", "5")
+    assert refused.code == 1 and "has no budget" in refused.err and not world.record(id).get("budget_raised")
+    living.configure(world, budget={"month_usd": 10.0})
+    assert "project shop may spend 5 USD more (month_usd)" in world.ok("ao-cost", id, "--raise", "5").out
+
+
 def test_a_projects_limit_keeps_new_sessions_away_and_a_person_raises_it(home, tmp_path):
     import living
 

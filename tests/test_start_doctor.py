@@ -208,6 +208,14 @@ def test_a_healthy_world_has_nothing_bad(repo, capsys):
     assert doctor.main([]) == 0
 
 
+def test_a_model_that_no_budget_can_count_is_said(repo, capsys):
+    text = "projects: {{shop: {{path: ., budget: {{day_usd: 5}}, agent_config: {{command: [sh], model: {}}}}}}}\n"
+    for model, count in (("claude-sonnet-5", 0), ("no-such-model", 1)):
+        (repo / "ao.yaml").write_text(text.format(model))
+        found = [each for each in findings(capsys)["agent of shop"] if "no price" in each["text"]]
+        assert len(found) == count and all(each["state"] == "warning" for each in found)
+
+
 def test_what_is_missing_is_said_with_what_helps(repo, capsys):
     configure(repo, "no-such-agent")
     assert findings(capsys)["agent of shop"][0]["text"] == "'no-such-agent' is not on PATH"
