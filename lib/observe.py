@@ -53,8 +53,10 @@ LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
-    looks, tales = _Looks(home), _Tales(home, clock)
-    watched = [session for session in fleet.records if status.needs_looking(session) or tales.is_open(session)]
+    known = cache.load(home, "tales")
+    watched = [session for session in fleet.records if status.needs_looking(session) or session["id"] in known]
+    ids = None if only else {session["id"] for session in watched}  # of whom something may be kept
+    looks, tales = _Looks(home, ids), _Tales(home, ids, clock)
     problems = _mend(home, clock, only) + [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, rules = projects.Settings(), _Rules(home, clock, problems)
     panes = _look_at_runtimes(home, watched, problems)
@@ -288,11 +290,27 @@ class _Rules:
         return {id: rules.budget for (id, _), rules in self._known.items()}
 
 
-class _Tales:
+class _Kept:
+    """What a look keeps of each session for the next one: of those that it did not come to, what was kept before."""
+
+    name = ""  # under which it is kept
+
+    def __init__(self, home: str, ids: set[str] | None) -> None:
+        self._old = cache.load(home, self.name)
+        self._new = {id: value for id, value in self._old.items() if ids is None or id in ids}
+
+    def save(self, home: str) -> None:
+        if self._new != self._old:
+            cache.save(home, self.name, self._new)
+
+
+class _Tales(_Kept):
     """What agents' own records say, read where they were left at the last look."""
 
-    def __init__(self, home: str, clock: Clock) -> None:
-        self._old, self._new = cache.load(home, "tales"), dict[str, Any]()
+    name = "tales"
+
+    def __init__(self, home: str, ids: set[str] | None, clock: Clock) -> None:
+        super().__init__(home, ids)
         self._clock = clock
         self._cost_writes = 0
 
@@ -302,12 +320,8 @@ class _Tales:
         found: Story = plugins.load("agent", session["agent"]).recall(project, session, state)
         return found
 
-    def is_open(self, session: Session) -> bool:
-        """Whether it was looked at before: once it is over, what it spent since then is still to be counted."""
-        return session["id"] in self._old
-
     def close(self, session: Session) -> None:
-        """All that counts of one that is over is written."""
+        """All that counts of one that is over is written, which it is at the first look that finds it so."""
         if not status.needs_looking(session):
             self._new.pop(session["id"], None)
 
@@ -323,16 +337,11 @@ class _Tales:
 
         return may
 
-    def save(self, home: str) -> None:
-        if self._new != self._old:
-            cache.save(home, "tales", self._new)
 
-
-class _Looks:
+class _Looks(_Kept):
     """Which screens were read when: a screen on which nothing was printed since is not read again."""
 
-    def __init__(self, home: str) -> None:
-        self._old, self._new = cache.load(home, "looks"), dict[str, Any]()
+    name = "looks"
 
     def read(self, home: str, project: Project, session: Session, pane: Pane) -> Reading | None:
         """The screen's reading, None when it cannot have changed since the last one."""
@@ -340,7 +349,6 @@ class _Looks:
         basis = (pane.pid, pane.output_at, str(config.setting(project, "agent_config")))
         known, looked = self._old.get(key, (None, 0.0))
         if known == basis and looked > pane.output_at + WHOLE_SECOND and session.get("screen"):
-            self._new[key] = (known, looked)
             return None
         try:
             screen = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"])
@@ -349,7 +357,3 @@ class _Looks:
         self._new[key] = (basis, now)
         found: Reading = plugins.load("agent", session["agent"]).read(project, screen)
         return found
-
-    def save(self, home: str) -> None:
-        if self._new != self._old:
-            cache.save(home, "looks", self._new)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import START, at, session
 
-from lib import cache, costs, paths, sessions, store
+from lib import cache, costs, observe, paths, sessions, store
 
 DAY = at(0).iso[:10]
 MONTH = DAY[:7]
@@ -321,6 +321,24 @@ def test_what_an_agent_spent_until_it_was_killed_is_counted(counted, tmp_path):
     after = list(costs.rows(home, costs.months(home)))
     assert costs.summed(after)["input_tokens"] > costs.summed(before)["input_tokens"]
     assert "shop-1" not in cache.load(home, "tales")  # and it is not read again
+
+
+def test_a_look_at_one_project_leaves_what_is_known_of_the_others(counted, tmp_path):
+    """F46: what one spent before it was killed is counted, also when the look before was at another project."""
+    import shutil
+
+    import talking
+
+    home, before = counted
+    kept = cache.load(home, "tales")
+    folder = tmp_path / "claude" / "projects" / "-src-1"
+    shutil.copy(os.path.join(ROOT, "tests/samples/claude-code/limit-resume-queue.jsonl"), folder)
+    talking.change(home, runtime_state="exited", ended_at=talking.clock().iso, activity="exited", outcome="killed")
+    assert observe.run(home, talking.clock(1), "elsewhere") == []
+    assert cache.load(home, "tales") == kept and "shop-1" in kept
+    assert talking.look(home, 2) == []
+    after = list(costs.rows(home, costs.months(home)))
+    assert costs.summed(after)["input_tokens"] > costs.summed(before)["input_tokens"]
 
 
 def test_what_was_lost_is_counted_anew_from_the_transcripts(counted):
