@@ -546,6 +546,31 @@ def test_who_may_not_decide_is_heard_too(world, session):
     assert world.look(known(session, pull))["review_decision"] == "approved"
 
 
+def test_what_people_of_the_repository_say_below_the_pull_request_is_told_once(world, session):
+    """F25: not what programs report there, passers-by say, or the agent itself."""
+    pull = world.pull(session)
+    world.remote.roles["ann"] = "write"
+    pull.comment("Long ago.", "ann")
+    session["created_at"] = clock.iso(world.hub.now() + 1)
+    assert comments(world, session, pull) == []
+    session["created_at"] = clock.iso(world.hub.now() - 60)
+    for author in ("passer-by", "coverage[bot]", world.hub.me, None):
+        pull.comment("Hear, hear.", author)
+    [found] = comments(world, session, pull)
+    assert (found.author, found.body, found.is_bot) == ("ann", "Long ago.", False) and "#issuecomment-" in found.url
+    told = {**session, "told": {"changes-requested": [found.id]}}
+    assert comments(world, told, pull) == []
+    pull.comments[0].edit("Use y.")
+    assert [one.body for one in comments(world, told, pull)] == ["Use y."]
+
+
+def test_the_words_of_a_review_in_ones_own_name_are_told(world, session):
+    """Agent and person are one login, and agents do not review themselves."""
+    pull = world.pull(session)
+    pull.review("commented", "Think of Windows.", author=world.hub.me)
+    assert [one.body for one in comments(world, session, pull)] == ["Think of Windows."]
+
+
 def test_comments_that_cannot_be_shown_are_unknown_and_not_settled(world, session):
     """F11"""
     pull = world.pull(session)

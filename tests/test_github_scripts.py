@@ -214,7 +214,7 @@ def test_a_review_is_posted_in_ones_own_name(world):
     assert (thread.path, thread.line, thread.comments[0].body) == ("b.txt", 1, "Smaller.")
     ok(world, "ao-review", str(pull.number), "--comment", "-m", "Too long.", "--file", "b.txt")
     assert pull.reviews[-1].body == "b.txt: Too long."
-    [id] = answer(world, "ao-pr", str(pull.number))["threads"]  # one that the reviewer began
+    id, *_ = answer(world, "ao-pr", str(pull.number))["threads"]  # of the thread that the reviewer began
     ok(world, "ao-review", str(pull.number), "--resolve", id)
     assert thread.resolved_by
     ok(world, "ao-review", str(pull.number), "--approve")

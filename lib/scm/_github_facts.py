@@ -1,7 +1,8 @@
 """What GitHub shows of a pull request, in the shape of a session's `pr`; pure.
 
-Agent and person often are one login. What the login of the pull request wrote as a reply is the agent's own answer, and
-a thread that ends with it waits for its reviewer; a thread that it began is a person's remark.
+Agent and person often are one login. What the login of the pull request wrote as a reply, or below the pull request, is
+the agent's own, and a thread that ends with it waits for its reviewer; a thread that it began and the words of a review
+are a person's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ CHECKS = {  # conclusion of a run, or state of a commit status -> status of a ch
     **dict.fromkeys(("FAILURE", "TIMED_OUT", "CANCELLED", "ACTION_REQUIRED", "STARTUP_FAILURE", "ERROR"), "failed"),
 }
 MERGEABLE = {"MERGEABLE": True, "CONFLICTING": False}
+OF_THE_REPOSITORY = ("OWNER", "MEMBER", "COLLABORATOR")
 HUNK_LINES = 5  # of a diff, above a comment
 
 
@@ -89,11 +91,14 @@ def roll_up(statuses: set[str]) -> str:
     return "pending" if statuses & {"pending", "running"} else "passing" if "passed" in statuses else "none"
 
 
-def comments(raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any]) -> list[Comment]:
+def comments(
+    raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any], remarks: Iterable[Raw] = ()
+) -> list[Comment]:
     """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments.
 
     Nobody can settle the words of a review: they are about the head that they were written for, and count until the
-    session was told of them.
+    session was told of them. Nor can anybody settle `remarks`, what is said below the pull request: what people of the
+    repository say there counts until it is told, and what programs report there does not.
     """
     found = [one for thread in threads.values() for one in _thread(raw, thread)]
     deciding = _reviews(raw, "latestOpinionatedReviews")
@@ -105,15 +110,25 @@ def comments(raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any]) -
         is_current = (review["commit"] or {}).get("oid") == raw["headRefOid"]
         is_said = review["state"] == "CHANGES_REQUESTED" and _author(review) in decided  # there, or taken back since
         said = _comment(review, review["body"])
-        if said.body.strip() and (is_current or _is_untold(session, review, said)) and not is_said:
-            found += [said] if not _is_own(raw, review) else []
+        if said.body.strip() and (is_current or _is_untold(session, review["submittedAt"], said)) and not is_said:
+            found.append(said)
+    for remark in remarks:
+        said = _comment(remark, remark["body"])
+        is_meant = remark["authorAssociation"] in OF_THE_REPOSITORY and not said.is_bot and not remark["isMinimized"]
+        if is_meant and not _is_own(raw, remark) and _is_untold(session, remark["createdAt"], said):
+            found.append(said)
     return found
 
 
-def _is_untold(session: Mapping[str, Any], review: Raw, said: Comment) -> bool:
-    """Whether the agent has pushed before it was told of a review that was written in this life of it."""
+def talked_about(raw: Raw) -> list[str]:
+    """The ids of what may have comments that count: its open threads, and itself."""
+    return [*open_threads(raw), *[raw["id"]] * bool(raw["totalCommentsCount"])] if raw["state"] == "OPEN" else []
+
+
+def _is_untold(session: Mapping[str, Any], at: str, said: Comment) -> bool:
+    """Whether it was written in this life of the session, and never told."""
     born, told = session.get("restored_at") or session.get("created_at"), session.get("told") or {}
-    is_of_now = born is not None and (parse(review["submittedAt"]) or 0.0) >= (parse(born) or 0.0)
+    is_of_now = born is not None and (parse(at) or 0.0) >= (parse(born) or 0.0)
     return is_of_now and not any(said.id in ids for ids in told.values())
 
 

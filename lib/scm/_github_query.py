@@ -1,8 +1,8 @@
 """What is asked of GitHub about pull requests: many in one request, and the rest of what has more than a page.
 
-A request costs a point for each hundred connections that it names, so the comments inside of threads, of which there
-are many, are asked for by the ids of the threads that are open. An error about a part makes that pull request unknown
-and no other.
+A request costs a point for each hundred connections that it names, so comments, of which there are many, are asked for
+by the ids of the threads that are open and of the pull requests that are talked about. An error about a part makes that
+pull request unknown and no other.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ REVIEW = (
     "nodes { id state body url submittedAt lastEditedAt viewerDidAuthor author { __typename login } commit { oid } }"
 )
 COMMENTS = "nodes { id state body url lastEditedAt viewerDidAuthor isMinimized diffHunk author { __typename login } }"
+REMARKS = "nodes { id body url createdAt lastEditedAt viewerDidAuthor isMinimized authorAssociation \
+author { __typename login } }"
 THREADS = f"reviewThreads(first: 100, after: $after) {{ {PAGE} nodes {{ id isResolved }} }}"
 CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts(first: 100, after: $after) { %s nodes {
   __typename
@@ -28,8 +30,8 @@ CHECKS = """commits(last: 1) { nodes { commit { oid statusCheckRollup { contexts
     checkSuite { workflowRun { workflow { name } } } }
   ... on StatusContext { context state targetUrl createdAt isRequired(pullRequestNumber: %d) %s }
 } } } } } }"""
-PULL = f"""number url title isDraft state isCrossRepository headRefName headRefOid baseRefName baseRefOid updatedAt
-  mergeable mergeStateStatus reviewDecision additions deletions author {{ __typename login }}
+PULL = f"""id number url title isDraft state isCrossRepository headRefName headRefOid baseRefName baseRefOid updatedAt
+  mergeable mergeStateStatus reviewDecision additions deletions totalCommentsCount author {{ __typename login }}
   latestOpinionatedReviews(first: 100, writersOnly: true) {{ {REVIEW} }}
   reviews(last: 100, states: [COMMENTED, CHANGES_REQUESTED]) {{ {REVIEW} }}"""
 SOURCE = "maintainerCanModify headRepository { nameWithOwner viewerPermission isArchived }"
@@ -97,10 +99,11 @@ def source(home: str, repo: gh.Repo, number: int) -> tuple[str, bool]:
     return head["nameWithOwner"], (is_let_in or head["viewerPermission"] in WRITERS) and not head["isArchived"]
 
 
-def threads(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:
-    """The comments of up to 100 threads, by the threads' ids, and what it cost. Raises Unknown."""
+def talks(home: str, repo: gh.Repo, ids: Sequence[str]) -> tuple[dict[str, Raw], int]:
+    """The comments of up to 100 threads and pull requests, by the ids of these, and what it cost. Raises Unknown."""
     text = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on PullRequestReviewThread {{ id isResolved path line \
-originalLine comments(last: 50) {{ {COMMENTS} }} }} }} rateLimit {{ cost }} }}"
+originalLine comments(last: 50) {{ {COMMENTS} }} }} ... on PullRequest {{ id comments(last: 50) {{ {REMARKS} }} }} }} \
+rateLimit {{ cost }} }}"
     data, errors = gh.graphql(home, repo.host, text, {"ids": list(ids)})
     for error in errors:
         if error.get("type") != "NOT_FOUND":  # one that is gone is no failure

@@ -34,7 +34,7 @@ from lib.scm import (
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
-THREADS = 4  # for each pull request that a request may be about
+TALKS = 4  # for each pull request that a request may be about
 PAGE = 100  # of a list
 NOBODY: Session = {}  # a look for no session
 EVENTS = {"approved": "APPROVE", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
@@ -76,6 +76,7 @@ class _Look:
         self._pulls: dict[int, _github_query.Raw] = {}
         self._branches: dict[str, list[_github_query.Raw]] = {}
         self._threads: dict[str, _github_query.Raw] = {}
+        self._remarks: dict[str, _github_query.Raw] = {}  # by the id of the pull request
         self._missing: list[int] = []
         self.unknown: dict[int | str, Exception] = {}  # by number, branch, or thread: why it could not be shown
         self.points = 0
@@ -95,9 +96,10 @@ class _Look:
             except AoError:
                 continue
         self._batches(sorted(int(number) for number in new if number), [])
-        ids = [id for raw in self._pulls.values() for id in _github_facts.open_threads(raw)]
-        for shown, points in self._in_parts(ids, self._size * THREADS, _github_query.threads):
-            self._threads.update(shown)
+        ids = [id for raw in self._pulls.values() for id in _github_facts.talked_about(raw)]
+        for shown, points in self._in_parts(ids, self._size * TALKS, _github_query.talks):
+            for id, raw in shown.items():
+                (self._threads if "path" in raw else self._remarks)[id] = raw
             self.points += points
 
     def pull_of(self, session: Session) -> Pull | None:
@@ -111,12 +113,13 @@ class _Look:
 
     def comments(self, number: int, session: Session) -> list[Comment]:
         raw = self._raw(number)
-        ids = _github_facts.open_threads(raw) if raw["state"] == "OPEN" else []
+        ids = _github_facts.talked_about(raw)
         for id in ids:
             if id in self.unknown:
                 raise self._why(id)
         threads = {id: self._threads[id] for id in ids if id in self._threads}
-        return _github_facts.comments(raw, threads, session)
+        remarks = self._remarks[raw["id"]]["comments"]["nodes"] if raw["id"] in self._remarks else []
+        return _github_facts.comments(raw, threads, session, remarks)
 
     def approvals(self, number: int) -> list[Comment]:
         return _github_facts.approvals(self._raw(number))

@@ -496,6 +496,7 @@ def pull_request(context: Context, pull: Pull) -> Table:
         "id": gid("PR", pull),
         "state": state,
         "isDraft": pull.is_draft,
+        "totalCommentsCount": len(pull.comments) + sum(len(thread.comments) for thread in pull.threads),
         "merged": state == "MERGED",
         "mergedAt": iso(pull.merged),
         "mergedBy": actor(pull.merged_by),
@@ -565,6 +566,12 @@ def thread(context: Context, it: Thread) -> Table:
     }
 
 
+def association(repo: Repo, login: str | None) -> str:
+    if login == repo.owner:
+        return "OWNER"
+    return "NONE" if repo.role(login or "") == "read" else "COLLABORATOR"
+
+
 def comment(context: Context, it: Comment) -> Table:
     """One of an issue or of a thread in the code."""
     on = it.on
@@ -582,7 +589,8 @@ def comment(context: Context, it: Comment) -> Table:
     }
     if not isinstance(on, Thread):
         kind = "pull" if isinstance(on, Pull) else "issues"
-        return {**found, "url": f"{it.repo.url}/{kind}/{on.number}#issuecomment-{it.id}"}
+        place = {"url": f"{it.repo.url}/{kind}/{on.number}#issuecomment-{it.id}"}
+        return {**found, **place, "authorAssociation": association(it.repo, it.author)}
     first = on.comments[0]
     return {
         **found,
