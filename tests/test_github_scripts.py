@@ -222,6 +222,13 @@ def test_a_review_is_posted_in_ones_own_name(world):
     assert "leave out --as" in world.local.call("ao-review", str(pull.number), "--approve", "--as", "Bo").err
 
 
+def test_who_cannot_approve_is_told_what_to_do(world):
+    session = world.session()
+    pull = world.pull(session, author=world.hub.me)
+    refused = world.local.call("ao-review", str(pull.number), "--approve")
+    assert refused.code == 1 and "own login" in refused.err and "merge.require_review: false" in refused.err
+
+
 def test_comments_are_forwarded_by_hand_at_once(world, ready):
     _, pull = ready
     pull.thread("Why a float?", "b.txt", 1)

@@ -34,6 +34,10 @@ from lib.scm import (
 
 WITHIN = 45.0  # seconds for all requests of one step of a look
 AT_ONCE = 4  # requests
+OWN = (
+    "GitHub lets nobody approve what was pushed with their own login, nor request changes; tell the agent with "
+    "--comment, and where nobody else reviews set merge.require_review: false"
+)
 TALKS = 4  # for each pull request that a request may be about
 PAGE = 100  # of a list
 NOBODY: Session = {}  # a look for no session
@@ -385,7 +389,12 @@ def review(
     else:
         fields["body"] = said["body"]
     if not seen.has_said(number, decision, said):
-        gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
+        try:
+            gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
+        except gh.Refused as error:
+            if "own pull" not in str(error):
+                raise
+            raise AoError(f"cannot review pull request '{number}': {OWN}") from error
     return pull(home, project, session)
 
 
