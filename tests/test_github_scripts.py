@@ -294,6 +294,23 @@ def test_a_forks_pull_request_is_claimed_pushed_to_and_merged(world):
     assert "ao-pr-" not in world.local.git("config", "--list")
 
 
+@pytest.mark.parametrize("when", ["before", "inside", "after"])
+@pytest.mark.parametrize("effect", ["claim.branch", "claim.pull"])
+def test_a_claim_of_a_fork_that_was_cut_off_is_done_by_the_next_one(world, effect, when):
+    """F23"""
+    session = world.session()
+    fork, pull = from_fork(world, "idea")
+    done = scripts.run("ao-claim", "shop-1", str(pull.number), cwd=world.local.folder, AO_FAULT=f"{effect}:{when}")
+    assert done.returncode == -signal.SIGKILL, done
+    ok(world, "ao-claim", "shop-1", str(pull.number))
+    record = world.local.record("shop-1")
+    assert (record["branch"], record["pr"]["number"], record["doing"]) == ("idea", pull.number, None)
+    head = forging.commit(session["workspace_path"], "more.txt", "more\n")
+    world.git(session, "push", "--quiet")
+    assert fork.refs["idea"] == pull.head_sha == head and "idea" not in world.remote.refs
+    assert len([line for line in world.local.git("remote").split() if line.startswith("ao-pr-")]) == 1
+
+
 def test_two_branches_of_a_fork_are_pushed_each_by_its_own_session(world):
     """Also one that is called main there; nothing of origin's main is touched."""
     session, other = world.session(), world.session("shop-2")
