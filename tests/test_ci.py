@@ -179,6 +179,22 @@ def test_a_run_that_was_killed_is_run_again_and_its_checkout_removed(tmp_path):
     assert _leftovers(world) == ([], 2)
 
 
+def test_a_check_that_kills_whoever_runs_it_is_not_run_for_ever(tmp_path):
+    world, session = _started(tmp_path, f"echo >> {tmp_path / 'tries'}; sleep 60")
+    look(world, session)
+    for tries in range(1, 4):
+        process = _script(world, session)
+        until(lambda tries=tries: (tmp_path / "tries").exists() and len((tmp_path / "tries").read_text()) == tries)
+        process.kill()
+        process.wait()
+        until(lambda: local.ci_wanted(look(world, session), world.project))
+    with pytest.raises(AoError, match="was cut off 3 times"):
+        _run(world, session)
+    seen = look(world, session)
+    assert (seen["ci_status"], local.ci_wanted(seen, world.project)) == ("failing", False)  # until a while later
+    assert _leftovers(world) == ([], 2)
+
+
 @pytest.mark.parametrize("point", ["ci.run:inside" + number for number in ("", "9", "17", "18", "19")])
 def test_a_run_that_was_killed_anywhere_is_wanted_again_or_has_left_no_checkout(tmp_path, point, monkeypatch):
     world, session = _started(tmp_path, "true", "true")

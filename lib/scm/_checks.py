@@ -2,7 +2,8 @@
 
 A result counts only for the commits it was made with, head *and* base: two pull requests that are each green alone may
 be broken together, so a base that moved asks for a new run. What is tested is the merge of head into base. Entries of
-a pull request's `runs`: `name head_sha base_sha status(running|passed|failed) conclusion log lines at`.
+a pull request's `runs`: `name head_sha base_sha status(running|passed|failed) conclusion log lines at deaths`, the last
+of which counts the runs before it whose process died.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FAILED = ("failed",)
 WAITING = ("pending", "running")
 ERROR, RETRY = "ERROR", "RETRY"  # conclusions of a check that could not be run, and of one that is tried again now
 RETRY_AFTER = 300.0  # seconds
+MOST_DEATHS = 3  # of processes one after the other: a check that takes all memory would die for ever
 RUNS_KEPT = 60
 LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log, in the pull request's file and so in an agent's message
 
@@ -70,7 +72,10 @@ def run(home: str, project: Project, number: int, again: bool = False) -> list[R
         head, base, merged = _test_merge(project, record)
         known = newest(record, head, base)
         wanted = [entry for entry in config.setting(project, "ci") if again or not _is_done(known.get(entry["name"]))]
-        runs = [_begun(home, project, number, (head, base), place, entry) for place, entry in enumerate(wanted)]
+        runs = [
+            _begun(home, project, number, (head, base), place, entry, known.get(entry["name"]))
+            for place, entry in enumerate(wanted)
+        ]
         if wanted:
             _run_all(home, project, number, merged, list(zip(wanted, runs, strict=True)))
         results = newest(_pulls.read(home, project.id, number), head, base)
@@ -78,13 +83,20 @@ def run(home: str, project: Project, number: int, again: bool = False) -> list[R
 
 
 def _begun(
-    home: str, project: Project, number: int, commits: tuple[str, str], place: int, entry: dict[str, Any]
+    home: str,
+    project: Project,
+    number: int,
+    commits: tuple[str, str],
+    place: int,
+    entry: dict[str, Any],
+    before: Run | None,
 ) -> Run:
-    """A run of a check as it begins."""
+    """A run of a check as it begins; of one that is still marked running the process died."""
     head, base = commits
+    deaths = before.get("deaths", 0) + 1 if before and before["status"] == "running" else 0
     log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
     known = {"name": entry["name"], "head_sha": head, "base_sha": base, "log": log}
-    return {**known, "status": "running", "conclusion": "", "lines": "", "at": _now()}
+    return {**known, "status": "running", "conclusion": "", "lines": "", "at": _now(), "deaths": deaths}
 
 
 def _run_all(home: str, project: Project, number: int, merged: str, wanted: list[tuple[dict[str, Any], Run]]) -> None:
@@ -97,6 +109,8 @@ def _run_all(home: str, project: Project, number: int, merged: str, wanted: list
         with _scratch.worktree(home, project, f"ci-{number}", merged) as folder:
             for place, (entry, run) in enumerate(wanted):
                 _save(home, project, number, {**run, "at": _now()})
+                if run["deaths"] >= MOST_DEATHS:
+                    raise AoError(f"'{run['name']}' was cut off {run['deaths']} times, its process was killed")
                 result = {**run, **_run(entry, folder, run["log"]), "at": _now()}
                 if run not in last:
                     _save(home, project, number, result)
