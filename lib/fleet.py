@@ -67,6 +67,8 @@ def _intend_for_lost(home: str, settings: projects.Settings, records: list[Sessi
     ids = [session["id"] for _, session, _ in lost]
     some = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
     message = f"{len(ids)} agents went with their terminals (a reboot?): {some}; bring them back: ao-restore --lost"
+    if len(ids) == 1:
+        message = f"the terminal of {some} is gone, and with it the agent; bring it back: ao-restore {some}"
     project = lost[0][0].project
     urgency = priority(project.values["reactions"][key])
     news = [session["conditions"][key]["since"] for _, session, _ in lost]

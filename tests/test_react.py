@@ -480,6 +480,14 @@ def test_sessions_lost_together_are_one_piece_of_news(home):
     assert all(condition(home, "agent-exited", f"shop-{number}")["result"]["ok"] for number in range(1, 5))
 
 
+def test_one_that_is_lost_alone_is_not_called_a_reboot(home):
+    configure(home)
+    record(home)
+    change(home, runtime_state="gone", ended_at=clock().iso, is_lost=True, activity="exited")
+    assert act(home) == ["agent-exited notify"]
+    assert "the terminal of shop-1 is gone" in told(home)[0] and "ao-restore shop-1" in told(home)[0]
+
+
 def test_a_round_that_died_telling_of_lost_sessions_is_finished_by_the_next(home, monkeypatch):
     """F23"""
     configure(home)
