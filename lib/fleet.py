@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lib import due, notify, paths, projects, sessions
+from lib import concerns, due, notify, paths, projects, sessions
 from lib.clock import Clock
 from lib.config import Config, Project
 from lib.errors import AoError, Busy
@@ -36,12 +36,12 @@ def tell(home: str, clock: Clock, only: str | None = None) -> Done:
     letters: list[Letter] = []
     for place, members in _projects(home, settings, records, only, clock):
         try:
-            for key, condition in projects.due(home, place.project, clock).items():
-                told = projects.news(place.project, key, condition, members, clock)
-                projects.intend(home, place.project, key, told, clock)
+            for key, condition in concerns.due(home, place.project, clock).items():
+                told = concerns.news(place.project, key, condition, members, clock)
+                concerns.intend(home, place.project, key, told, clock)
                 done.append(_note(place.project.id, key))
-            for key, told in projects.under_way(home, place.project):
-                finish = functools.partial(projects.result, home, place.project, key, told["id"], clock=clock)
+            for key, told in concerns.under_way(home, place.project):
+                finish = functools.partial(concerns.result, home, place.project, key, told["id"], clock=clock)
                 letters.append(Letter(place.file, told, finish))
         except AoError as error:  # its file cannot be read or written; the others are told of theirs
             done.append({**_note(place.project.id, None), "action": None, "error": str(error)})

@@ -17,6 +17,7 @@ from typing import Any
 
 from lib import (
     cache,
+    concerns,
     config,
     costs,
     facts,
@@ -79,7 +80,7 @@ def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -
     tales.save(home)
     records = sessions.everything(home, only).records
     _count(home, records, problems, clock)
-    projects.evaluate(home, records, problems, rules.budgets(), clock)
+    concerns.evaluate(home, records, problems, rules.budgets(), clock)
     return problems
 
 

@@ -18,6 +18,7 @@ from unittest import mock
 
 from lib import (
     chores,
+    concerns,
     conditions,
     deliver,
     due,
@@ -29,7 +30,6 @@ from lib import (
     notify,
     observe,
     overview,
-    projects,
     react,
     ready,
     rules,
@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "a_notification_is_sent_once": (notify._work, "not notifier.has(home, id)", "True"),
     "a_notification_is_saved_before_it_is_sent": (
         fleet.tell,
-        "projects.intend(home, place.project, key, told, clock)",
+        "concerns.intend(home, place.project, key, told, clock)",
         "letters.append(Letter(place.file, told, lambda error: None))",
     ),
     "no_news_repeats_within_an_episode": (
@@ -165,8 +165,8 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     ),
     "every_session_comes_to_its_end": (facts._fold_runtime, 'elif seen.runtime == "gone" and', "elif False and"),
     "nothing_is_left_behind": (spawn.roll_back, REMOVE, "pass"),
-    "people_hear_that_all_is_complete": (projects._goes_on, "bool(", "bool(True or "),
-    "idle_is_left_alone": (projects._fold, "newest if all_ended", "clock.iso if all_ended"),
+    "people_hear_that_all_is_complete": (concerns._goes_on, "bool(", "bool(True or "),
+    "idle_is_left_alone": (concerns._fold, "newest if all_ended", "clock.iso if all_ended"),
 }
 
 

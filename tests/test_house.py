@@ -23,7 +23,8 @@ ORDER = (  # a module of lib/ imports only those before it, and slots; slots imp
     *("config", "git", "render", "gh", "cli", "costs", "transcripts", "launcher"),
     *("budgets", "ready", "status", "overview", "rules", "conditions", "due", "why", "events"),
     *("sessions", "effects", "prompts"),
-    *("loop", "launch", "deliver", "notify", "projects", "facts", "merge", "publish", "spawn", "lives", "observe"),
+    *("loop", "launch", "deliver", "notify", "projects", "concerns"),
+    *("facts", "merge", "publish", "spawn", "lives", "observe"),
     *("tell", "place", "chores", "react", "fleet", "rounds", "here"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]

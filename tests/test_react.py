@@ -523,9 +523,9 @@ def end(home: str, id: str, seconds: float = 0.0) -> None:
 
 
 def evaluate_projects(home: str, seconds: float) -> None:
-    from lib import projects
+    from lib import concerns
 
-    projects.evaluate(home, sessions.everything(home).records, [], {}, clock(seconds))
+    concerns.evaluate(home, sessions.everything(home).records, [], {}, clock(seconds))
 
 
 def test_all_complete_is_told_exactly_once_with_a_table_and_again_after_more_work(home, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from records import START, ago, at, session
 
-from lib import events, observe, paths, projects, sessions, store
+from lib import concerns, events, observe, paths, sessions, store
 from lib.clock import Clock
 from lib.errors import AoError
 
@@ -243,7 +243,7 @@ def test_a_damaged_project_file_is_set_aside_and_ids_go_on(home):
     os.makedirs(os.path.dirname(path))
     break_file(path, "next_number: 2\n")
     for _ in range(2):
-        projects.evaluate(home, [record], [], {}, NOW)
+        concerns.evaluate(home, [record], [], {}, NOW)
     assert len([event for event in events.read(home) if event["type"] == "tick_error"]) == 1
     assert sorted(store.read(path)["conditions"]) == ["all-complete", "file-damaged"]
     assert len([name for name in os.listdir(os.path.dirname(path)) if "damaged" in name]) == 1

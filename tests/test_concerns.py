@@ -7,7 +7,7 @@ import os
 import pytest
 from records import START, ago, at, session
 
-from lib import events, paths, projects, store
+from lib import concerns, events, paths, store
 from lib.clock import Clock
 from lib.config import Project
 
@@ -23,17 +23,17 @@ def one(number, **fields):
 
 
 def look(home, members, seconds=0.0, problems=()):
-    projects.evaluate(home, members, list(problems), {}, at(seconds))
+    concerns.evaluate(home, members, list(problems), {}, at(seconds))
     return sorted((store.read(paths.project(home, "app")) or {}).get("conditions") or {})
 
 
 def tell(home, members, error=""):
     """Tell of what is due; the keys."""
-    due = projects.due(home, APP, at(0))
+    due = concerns.due(home, APP, at(0))
     for key, condition in due.items():
-        told = projects.news(APP, key, condition, members, at(0))
-        projects.intend(home, APP, key, told, at(0))
-        projects.result(home, APP, key, told["id"], error, at(0))
+        told = concerns.news(APP, key, condition, members, at(0))
+        concerns.intend(home, APP, key, told, at(0))
+        concerns.result(home, APP, key, told["id"], error, at(0))
     return [*due]
 
 
@@ -68,8 +68,8 @@ def test_what_nobody_could_be_told_is_due_again(home):
     members = [one(1, **ENDED)]
     look(home, members)
     assert tell(home, members, error="time-out") == ["all-complete"]
-    assert [*projects.due(home, APP, at(1))] == []
-    assert [*projects.due(home, APP, at(60))] == ["all-complete"]
+    assert [*concerns.due(home, APP, at(1))] == []
+    assert [*concerns.due(home, APP, at(60))] == ["all-complete"]
 
 
 @pytest.mark.parametrize("axis", ["runtime_unknown_since", "pr_unknown_since"])
@@ -77,15 +77,15 @@ def test_a_person_hears_when_nothing_can_be_learned_for_a_quarter_of_an_hour(hom
     members = [one(1, **{axis: ago(0)})]
     assert look(home, members, 899) == []
     assert look(home, members, 900) == ["cannot-look"]
-    due = projects.due(home, APP, at(900))["cannot-look"]
-    assert "app-1" in projects.news(APP, "cannot-look", due, members, at(900))["message"]
+    due = concerns.due(home, APP, at(900))["cannot-look"]
+    assert "app-1" in concerns.news(APP, "cannot-look", due, members, at(900))["message"]
     members[0][axis] = None
     assert look(home, members, 905) == []
 
 
 def test_hours_in_which_nobody_looked_are_not_unknown(home):
     members = [one(1, pr_unknown_since=ago(0))]
-    projects.evaluate(home, members, [], {}, Clock(START + 9000, ((START + 5, START + 9000),)))
+    concerns.evaluate(home, members, [], {}, Clock(START + 9000, ((START + 5, START + 9000),)))
     assert store.read(paths.project(home, "app"))["conditions"] == {}
 
 
