@@ -69,9 +69,9 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     ),
     "what_is_told_was_delivered": (conditions.record_result, "if ok is not False:", "if True:"),
     "what_is_told_stays_told_while_it_is_the_matter": (
-        conditions._note_told,
-        "past[-TOLD_KEPT:] + [item for item in told if item in current]",
-        "list(items)",
+        conditions.forget_told,
+        ' and rule.key not in session["conditions"]',
+        "",
     ),
     "an_escalation_is_latched_for_its_episode": (
         conditions.record_result,
