@@ -33,6 +33,18 @@ settings.register_profile("ours", derandomize=True, deadline=None, max_examples=
 settings.load_profile("ours")
 
 
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """The tests of a story stay in one process: in several at once it would be played several times."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByStory(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith("stories.py") else nodeid
+
+    return ByStory(config, log)
+
+
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A fresh AO_HOME; whatever runs in its tmux server is ended afterwards."""

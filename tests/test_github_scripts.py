@@ -294,13 +294,12 @@ def test_a_forks_pull_request_is_claimed_pushed_to_and_merged(world):
     assert "ao-pr-" not in world.local.git("config", "--list")
 
 
-@pytest.mark.parametrize("when", ["before", "inside", "after"])
-@pytest.mark.parametrize("effect", ["claim.branch", "claim.pull"])
-def test_a_claim_of_a_fork_that_was_cut_off_is_done_by_the_next_one(world, effect, when):
+@pytest.mark.parametrize("point", ["claim.branch:inside", "claim.pull:after"])
+def test_a_claim_of_a_fork_that_was_cut_off_is_done_by_the_next_one(world, point):
     """F23"""
     session = world.session()
     fork, pull = from_fork(world, "idea")
-    done = scripts.run("ao-claim", "shop-1", str(pull.number), cwd=world.local.folder, AO_FAULT=f"{effect}:{when}")
+    done = scripts.run("ao-claim", "shop-1", str(pull.number), cwd=world.local.folder, AO_FAULT=point)
     assert done.returncode == -signal.SIGKILL, done
     ok(world, "ao-claim", "shop-1", str(pull.number))
     record = world.local.record("shop-1")
