@@ -11,7 +11,6 @@ import functools
 import marshal
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,11 +29,11 @@ from lib import (
     status,
     threads,
 )
-from lib.agent import Reading, Story
 from lib.budgets import Budget
 from lib.clock import Clock
 from lib.config import Project
 from lib.errors import AoError, Busy, Damaged, Unknown, reason
+from lib.kept import Looks, Tales
 from lib.rules import Rules
 from lib.runtime import Pane
 from lib.store import UNFINISHED, is_whole, set_aside
@@ -43,9 +42,6 @@ Session = dict[str, Any]
 Problems = list[dict[str, Any]]  # what could not be looked at: [{session_id, project_id, message}]
 
 FORGES_WITHIN = 60.0  # seconds for all forges together; what takes longer is unknown this time
-WHOLE_SECOND = 1.5  # seconds; the time of the last output has no fractions
-COST_EVERY = 60.0  # seconds between two writes of a record for nothing but its cost
-COSTS_AT_ONCE = 20  # of these in one look
 # A line of what hooks reported. Before it, on the same line, may be what a disk has made of an earlier one.
 REPORT = re.compile(r"(\d{10}\.\d{3})\t(received|report|done)\t([^\t]*)\t([^\t]*)$")
 LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
@@ -54,10 +50,11 @@ LONGEST_REPORT = 262_144  # bytes read at once of what hooks reported
 def run(home: str, clock: Clock, only: str | None = None, fresh: bool = False) -> Problems:
     """Look at every session that needs it and return what went wrong: [{session_id, project_id, message}]."""
     fleet = sessions.everything(home, only)
-    known = cache.load(home, "tales")
-    watched = [session for session in fleet.records if status.needs_looking(session) or session["id"] in known]
-    ids = None if only else {session["id"] for session in watched}  # of whom something may be kept
-    looks, tales = _Looks(home, ids), _Tales(home, ids, clock)
+    looks, tales = Looks(home), Tales(home, clock)
+    watched = [session for session in fleet.records if status.needs_looking(session) or session in tales]
+    if only is None:
+        looks.keep_only(watched)
+        tales.keep_only(watched)
     problems = _mend(home, clock, only) + [_damaged(path, why, clock) for path, why in fleet.damaged.items()]
     settings, rules = projects.Settings(), _Rules(home, clock, problems)
     panes = _look_at_runtimes(home, watched, problems)
@@ -200,7 +197,7 @@ def _see(
     session: Session,
     panes: Mapping[str, dict[str, Pane] | None],
     pull: Any,
-    looks: _Looks,
+    looks: Looks,
 ) -> facts.Seen:
     known = panes.get(str(session["runtime"]))
     pane = (known or {}).get(session["runtime_handle"])
@@ -289,72 +286,3 @@ class _Rules:
 
     def budgets(self) -> dict[str, Budget]:
         return {id: rules.budget for (id, _), rules in self._known.items()}
-
-
-class _Kept:
-    """What a look keeps of each session for the next one: of those that it did not come to, what was kept before."""
-
-    name = ""  # under which it is kept
-
-    def __init__(self, home: str, ids: set[str] | None) -> None:
-        self._old = cache.load(home, self.name)
-        self._new = {id: value for id, value in self._old.items() if ids is None or id in ids}
-
-    def save(self, home: str) -> None:
-        if self._new != self._old:
-            cache.save(home, self.name, self._new)
-
-
-class _Tales(_Kept):
-    """What agents' own records say, read where they were left at the last look."""
-
-    name = "tales"
-
-    def __init__(self, home: str, ids: set[str] | None, clock: Clock) -> None:
-        super().__init__(home, ids)
-        self._clock = clock
-        self._cost_writes = 0
-
-    def of(self, project: Project, session: Session) -> Story:
-        before = self._old.get(session["id"]) or {}
-        state = self._new[session["id"]] = marshal.loads(marshal.dumps(before))
-        found: Story = plugins.load("agent", session["agent"]).recall(project, session, state)
-        return found
-
-    def close(self, session: Session) -> None:
-        """All that counts of one that is over is written, which it is at the first look that finds it so."""
-        if not status.needs_looking(session):
-            self._new.pop(session["id"], None)
-
-    def may_write_cost(self, session: Session) -> Callable[[], bool]:
-        """Whether a record may be written only because its cost has grown: not all at once, and none too often."""
-
-        def may() -> bool:
-            if not status.needs_looking(session):
-                return True
-            is_old = not session.get("cost") or self._clock.elapsed(session["updated_at"]) >= COST_EVERY
-            self._cost_writes += is_old
-            return is_old and self._cost_writes <= COSTS_AT_ONCE
-
-        return may
-
-
-class _Looks(_Kept):
-    """Which screens were read when: a screen on which nothing was printed since is not read again."""
-
-    name = "looks"
-
-    def read(self, home: str, project: Project, session: Session, pane: Pane) -> Reading | None:
-        """The screen's reading, None when it cannot have changed since the last one."""
-        key, now = session["id"], time.time()
-        basis = (pane.pid, pane.output_at, str(config.setting(project, "agent_config")))
-        known, looked = self._old.get(key, (None, 0.0))
-        if known == basis and looked > pane.output_at + WHOLE_SECOND and session.get("screen"):
-            return None
-        try:
-            screen = plugins.load("runtime", session["runtime"]).screen(home, session["runtime_handle"])
-        except AoError:
-            return None
-        self._new[key] = (basis, now)
-        found: Reading = plugins.load("agent", session["agent"]).read(project, screen)
-        return found

@@ -38,10 +38,10 @@ from lib import (
     effects,
     events,
     faults,
+    kept,
     launch,
     loop,
     notify,
-    observe,
     paths,
     plugins,
     proc,
@@ -367,7 +367,7 @@ def _instead(simulation: Simulation) -> Iterator[Any]:
     """What of ao is replaced: time, processes, locks, randomness, git, and the plugins."""
     machine, world, patch = simulation.machine, simulation.world, mock.patch.object
     yield patch(clock, "this_moment", machine.moment)
-    for module in (deliver, observe, notify, rounds):
+    for module in (deliver, kept, notify, rounds):
         yield patch(module, "time", machine)
     yield patch(store, "lock", machine.lock)
     yield patch(store, "is_held", machine.is_held)

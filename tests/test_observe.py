@@ -11,7 +11,7 @@ from conftest import until
 from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, told
 from terminals import agent, launch, send
 
-from lib import cli, observe, paths, proc, sessions
+from lib import cli, kept, observe, paths, proc, sessions
 from lib.agent import command
 from lib.errors import Unknown
 from lib.runtime import tmux
@@ -63,7 +63,7 @@ QUIET = -3600.0  # for WHOLE_SECOND: as if whatever was printed had been printed
 
 def test_an_idle_fleet_costs_one_call_of_tmux_and_is_not_written(home, calls, monkeypatch):
     """F52"""
-    monkeypatch.setattr(observe, "WHOLE_SECOND", QUIET)
+    monkeypatch.setattr(kept, "WHOLE_SECOND", QUIET)
     configure(home)
     for id in ("shop-1", "shop-2"):
         record(home, id)
@@ -78,8 +78,8 @@ def test_an_idle_fleet_costs_one_call_of_tmux_and_is_not_written(home, calls, mo
 
 
 def test_a_screen_is_read_again_when_something_was_printed_or_the_patterns_changed(home, calls, monkeypatch):
-    whole_second = observe.WHOLE_SECOND
-    monkeypatch.setattr(observe, "WHOLE_SECOND", QUIET)
+    whole_second = kept.WHOLE_SECOND
+    monkeypatch.setattr(kept, "WHOLE_SECOND", QUIET)
     configure(home)
     record(home)
     agent(home, "shop-1")
@@ -90,7 +90,7 @@ def test_a_screen_is_read_again_when_something_was_printed_or_the_patterns_chang
     configure(home)
     look(home, 10)
     assert find(home)["activity"] == "ready"
-    monkeypatch.setattr(observe, "WHOLE_SECOND", whole_second)  # it may be printed in the second of the last look
+    monkeypatch.setattr(kept, "WHOLE_SECOND", whole_second)  # it may be printed in the second of the last look
     send(home, "shop-1", "hello")
     until(lambda: "hello" in tmux.screen(home, "shop-1"))
     del calls[:]
