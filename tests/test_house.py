@@ -24,7 +24,7 @@ ORDER = (  # a module of lib/ imports only those before it, and slots; slots imp
     *("budgets", "ready", "status", "overview", "rules", "conditions", "due", "why", "events"),
     *("sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "concerns"),
-    *("facts", "merge", "publish", "spawn", "lives", "kept", "observe"),
+    *("facts", "merge", "publish", "spawn", "resume", "lives", "kept", "observe"),
     *("tell", "place", "chores", "react", "fleet", "rounds", "here"),
 )
 FLOOR = ORDER[: ORDER.index("launcher") + 1]
