@@ -179,7 +179,8 @@ def test_a_run_that_was_killed_is_run_again_and_its_checkout_removed(tmp_path):
     assert _leftovers(world) == ([], 2)
 
 
-def test_a_check_that_kills_whoever_runs_it_is_not_run_for_ever(tmp_path):
+def test_a_check_that_kills_whoever_runs_it_is_not_run_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(_checks, "MOST_DEATHS", 3)
     world, session = _started(tmp_path, f"echo >> {tmp_path / 'tries'}; sleep 60")
     look(world, session)
     for tries in range(1, 4):

@@ -23,7 +23,7 @@ FAILED = ("failed",)
 WAITING = ("pending", "running")
 ERROR, RETRY = "ERROR", "RETRY"  # conclusions of a check that could not be run, and of one that is tried again now
 RETRY_AFTER = 300.0  # seconds
-MOST_DEATHS = 3  # of processes one after the other: a check that takes all memory would die for ever
+MOST_DEATHS = 20  # of processes one after the other: a check that takes all memory would die for ever
 RUNS_KEPT = 60
 LINES_KEPT, BYTES_KEPT = 80, 6000  # of the end of a log, in the pull request's file and so in an agent's message
 
