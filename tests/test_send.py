@@ -75,6 +75,7 @@ def test_what_cannot_be_sent_is_refused(world):
         (("shop-1", "--file", "/nowhere"), 1, "cannot read '/nowhere'"),
         (("shop-9", "x"), 1, "there is no session 'shop-9'"),
         (("shop-1", "x" * 300_000), 1, "cannot send more than"),
+        (("shop-1", "--answer", "y\nrm"), 2, "an answer is one line"),
     ):
         done = world.call("ao-send", *args)
         assert done.code == code and said in done.err and done.err.count("\n") == 1
