@@ -140,15 +140,15 @@ def project(args: argparse.Namespace) -> Project:
         raise AoError(f"there is no ao.yaml for '{os.getcwd()}'; write one with: ao-start")
     id = args.project or os.environ.get("AO_PROJECT_ID") or _around(found, os.getcwd())
     known = [*found.projects, *found.broken]
+    if not known:
+        raise AoError(f"there is no project in '{found.source}'; write it anew with: ao-start --force")
     if id is None and len(known) != 1:
-        raise UsageError(
-            f"which project of '{found.source}'? add --project with one of: {', '.join(known) or '(none)'}"
-        )
+        raise UsageError(f"which project of '{found.source}'? add --project with one of: {', '.join(known)}")
     id = id or known[0]
     if id in found.broken:
         raise AoError(f"cannot use project '{id}': {found.broken[id]}")
     if id not in found.projects:
-        raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known) or 'none'})")
+        raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known)})")
     return found.projects[id]
 
 

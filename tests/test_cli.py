@@ -186,6 +186,9 @@ def test_without_a_configuration_the_way_to_one_is_named(world):
     (world / "ao.yaml").unlink()
     with pytest.raises(AoError, match=r"there is no ao.yaml for .* write one with: ao-start"):
         meant()
+    (world / "ao.yaml").touch()
+    with pytest.raises(AoError, match=r"there is no project in '.*ao.yaml'; write it anew with: ao-start --force"):
+        meant()
 
 
 # --- notifications on the terminal ----------------------------------------------------------------------------------
