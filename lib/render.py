@@ -115,7 +115,7 @@ def slug(text: str) -> str:
     import re
     import unicodedata
 
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain))
     return words[:SLUG].rsplit("-", 1)[0] if len(words) > SLUG else words
 
