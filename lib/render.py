@@ -175,6 +175,7 @@ def redraw(stream: TextIO, text: str, drawn: Sequence[int] = (), said: str = "",
     widths = [width(harmless(line)) for line in lines]
     above = sum(max(1, -(-wide // columns)) for wide in drawn)
     up = f"\x1b[{above}A\r" if above else ""
+    up += "\x1b[J" if said else ""  # the terminal wraps it where it is long, onto what stood there
     # Each line is erased first, or a terminal that once wrapped it joins it to the one above when there is room again.
     stream.write(up + "".join(f"\x1b[2K{line}\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
     stream.flush()

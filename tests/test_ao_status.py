@@ -230,11 +230,11 @@ def test_a_frame_is_written_over_the_last_one_and_cut_to_the_screen():
         second = render.redraw(stream, "a long line\n" + "line\n" * 8, first, "said\n")
         stream.flush()
         found = ""
-        while found.count("\x1b[J") < 2:
+        while found.count("\x1b[J") < 3:
             found += os.read(master, 65536).decode()
     os.close(master)
     assert (first, second) == ([3, 3], [7, 4, 4, 8])
-    frames = ["one\ntwo\n\x1b[J", "\x1b[2A\rsaid\na long…\nline\nline\nand 6 m…\n\x1b[J"]
+    frames = ["one\ntwo\n\x1b[J", "\x1b[2A\r\x1b[Jsaid\na long…\nline\nline\nand 6 m…\n\x1b[J"]
     assert found.replace("\r\n", "\n").replace("\x1b[2K", "") == "".join(frames)
 
 
