@@ -205,6 +205,7 @@ def test_a_healthy_world_has_nothing_bad(repo, capsys):
     assert {"python", "packages", "git", "tmux", "home", "disk", "config", "project shop", "agent of shop"} <= set(
         found
     )
+    assert found["project shop"][0]["text"] == f"'{repo}', trunk"
     assert doctor.main([]) == 0
 
 
