@@ -112,7 +112,7 @@ def _interrupt(place: Place, session: Session) -> None:
 def _wants_checks(place: Place, session: Session) -> bool:
     """Whether `ao-ci` should be started: the forge runs no checks, some are wanted, and nobody is at it."""
     pull = session.get("pr")
-    if not pull or session.get("pr_unknown_since"):
+    if not pull or session.get("pr_unknown_since") or not status.needs_looking(session):  # no look sees the result
         return False
     scm = plugins.load("scm", config.setting(place.project, "scm"))
     ci = {"project_id": session["project_id"], "id": f"ci-{pull['number']}"}

@@ -39,6 +39,7 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    _open_streams()
     on_interrupt("")
     if _is_logged("debug"):
         from lib import proc
@@ -139,15 +140,15 @@ def project(args: argparse.Namespace) -> Project:
         raise AoError(f"there is no ao.yaml for '{os.getcwd()}'; write one with: ao-start")
     id = args.project or os.environ.get("AO_PROJECT_ID") or _around(found, os.getcwd())
     known = [*found.projects, *found.broken]
+    if not known:
+        raise AoError(f"there is no project in '{found.source}'; write it anew with: ao-start --force")
     if id is None and len(known) != 1:
-        raise UsageError(
-            f"which project of '{found.source}'? add --project with one of: {', '.join(known) or '(none)'}"
-        )
+        raise UsageError(f"which project of '{found.source}'? add --project with one of: {', '.join(known)}")
     id = id or known[0]
     if id in found.broken:
         raise AoError(f"cannot use project '{id}': {found.broken[id]}")
     if id not in found.projects:
-        raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known) or 'none'})")
+        raise AoError(f"there is no project '{id}' in '{found.source}' (known: {', '.join(known)})")
     return found.projects[id]
 
 
@@ -256,6 +257,18 @@ def notice(text: str) -> None:
         stream.flush()
 
 
+def pause(seconds: float) -> None:
+    """Sleep before there is more to print, unless nobody reads it any more: BrokenPipeError."""
+    import select
+    import time
+
+    poll = select.poll()
+    poll.register(1, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise BrokenPipeError
+    time.sleep(seconds)
+
+
 def on_interrupt(text: str) -> None:
     """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
     _interrupt["says"] = text
@@ -269,6 +282,13 @@ def number(text: str) -> int | None:
     """The number that `12` or `#12` names, None for anything else."""
     digits = text.removeprefix("#")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _open_streams() -> None:
+    """Stand something in for a stream that is closed: the next file that is opened would get its number, and its text."""
+    for place, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "w" if place else "r"))
 
 
 def _drop_output() -> None:

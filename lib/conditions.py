@@ -146,7 +146,7 @@ def _settle_messages(now: Now) -> None:
         message = messages.get(intent["id"]) or {"state": "failed", "attempts": 0}
         state = message["state"]
         if state == "queued" and not message["attempts"] and _is_past(KEYS[key], now):
-            message.update(state="failed", waiting_for="nothing of what it says is the matter any more")
+            message.update(state="failed", waiting_for="it was withdrawn: what it says is out of date")
             condition.update(intent=None, result=None)  # nothing was tried
         elif state == "confirmed" or (state in OUTCOMES and not result):
             error = "" if state == "confirmed" else f"its message {intent['id']} is {state}"

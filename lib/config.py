@@ -157,7 +157,7 @@ def _read(path: str) -> _Given:
         node = loader.get_single_node()
         given = _Given(1, {}) if node is None else _tree(loader, node, path)
     except (OSError, UnicodeDecodeError) as error:
-        raise AoError(f"cannot read '{path}': {error}") from error
+        raise AoError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AoError(_not_yaml(path, error)) from error
     if not isinstance(given.value, dict):

@@ -42,17 +42,23 @@ def _part(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else f"must be text, not {shown(value)}"
+    if not isinstance(value, str):
+        return f"must be text, not {shown(value)}"
+    return "must be text without NUL characters (\\0)" if "\0" in value else ""  # no program takes one
 
 
 def _line(value: Any) -> str:
     return _text(value) or ("" if value.strip() and "\n" not in value else "must be one line of text")
 
 
+def _script(value: Any) -> str:
+    return _text(value) or ("" if value.strip() else "is empty")
+
+
 def _texts(value: Any) -> str:
-    odd = [item for item in value if not isinstance(item, str)] if isinstance(value, list) else []
     if isinstance(value, list):
-        return f"must be a list of texts: put {shown(odd[0])} in quotes" if odd else ""
+        odd = next((item for item in value if not isinstance(item, str)), "")
+        return f"must be a list of texts: put {shown(odd)} in quotes" if odd != "" else "".join(map(_text, value))
     return f"must be a list of texts, like [{value if isinstance(value, str) else 'one, two'}], not {shown(value)}"
 
 
@@ -163,7 +169,7 @@ KINDS: dict[str, Kind] = {  # by the last word of a setting's name; others take 
     "rules_file": _line,
     "symlinks": _inside,
     "name": lambda value: _line(value) and "must be one line of text",
-    "run": _line,
+    "run": _script,
     "session_usd": _usd,
     "day_usd": _usd,
     "month_usd": _usd,

@@ -115,7 +115,7 @@ def slug(text: str) -> str:
     import re
     import unicodedata
 
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain))
     return words[:SLUG].rsplit("-", 1)[0] if len(words) > SLUG else words
 
@@ -175,6 +175,7 @@ def redraw(stream: TextIO, text: str, drawn: Sequence[int] = (), said: str = "",
     widths = [width(harmless(line)) for line in lines]
     above = sum(max(1, -(-wide // columns)) for wide in drawn)
     up = f"\x1b[{above}A\r" if above else ""
+    up += "\x1b[J" if said else ""  # the terminal wraps it where it is long, onto what stood there
     # Each line is erased first, or a terminal that once wrapped it joins it to the one above when there is room again.
     stream.write(up + "".join(f"\x1b[2K{line}\n" for line in [*said.splitlines(), *lines]) + "\x1b[J")
     stream.flush()

@@ -69,8 +69,9 @@ def _facts(session: Session, clock: Clock) -> list[str]:
         found += [f"not ready: {blocker}" for blocker in pull.get("blockers") or () if pull["state"] == "open"]
     if (session.get("published") or {}).get("error"):
         found.append(f"its commits cannot be published: {session['published']['error']}")
-    if session.get("merge_failure"):
-        found.append(f"a merge failed: {session['merge_failure']['error']}")
+    failure = session.get("merge_failure")
+    if failure and failure.get("head_sha") == (pull or {}).get("head_sha"):
+        found.append(f"a merge failed: {failure['error']}")
     for field in ("config_error", "react_error", "error"):
         if session.get(field):
             found.append(f"{field.replace('_', ' ')}: {session[field]}")

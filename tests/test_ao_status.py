@@ -111,6 +111,13 @@ def test_why_shows_the_rule_the_question_and_what_is_open(home):
     assert json.loads(answer("--why", "--json"))[0]["why"] == text.splitlines()
 
 
+def test_why_tells_of_a_failed_merge_until_there_is_another_head(home):
+    failure = {"head_sha": "a" * 40, "error": "the base checkout has local changes", "at": clock.iso(NOW)}
+    for head, is_told in (("a" * 40, True), ("b" * 40, False)):
+        put(home, pr={"number": 1, "state": "open", "head_sha": head}, merge_failure=failure)
+        assert ("a merge failed: the base" in answer("--why")) == is_told
+
+
 def test_that_no_loop_runs_is_said_beside_what_may_be_old(home):
     put(home)
     assert overview.OLD == clock.LONGEST_LOOK_GAP
@@ -230,11 +237,11 @@ def test_a_frame_is_written_over_the_last_one_and_cut_to_the_screen():
         second = render.redraw(stream, "a long line\n" + "line\n" * 8, first, "said\n")
         stream.flush()
         found = ""
-        while found.count("\x1b[J") < 2:
+        while found.count("\x1b[J") < 3:
             found += os.read(master, 65536).decode()
     os.close(master)
     assert (first, second) == ([3, 3], [7, 4, 4, 8])
-    frames = ["one\ntwo\n\x1b[J", "\x1b[2A\rsaid\na long…\nline\nline\nand 6 m…\n\x1b[J"]
+    frames = ["one\ntwo\n\x1b[J", "\x1b[2A\r\x1b[Jsaid\na long…\nline\nline\nand 6 m…\n\x1b[J"]
     assert found.replace("\r\n", "\n").replace("\x1b[2K", "") == "".join(frames)
 
 

@@ -139,6 +139,9 @@ MISTAKES = {
     "    prefix: Shop": "6: projects.shop.prefix: not a prefix: 'Shop' (lowercase letters, digits and '-', at most 20)",
     "    rules: [a]": "6: projects.shop.rules: must be text, not a list",
     "    ci: [{run: make}]": "6: projects.shop.ci.0.name: is missing",
+    "    ci: [{name: a, run: ' '}]": "6: projects.shop.ci.0.run: is empty",
+    '    ci: [{name: a, run: "b\\0"}]': "6: projects.shop.ci.0.run: must be text without NUL characters (\\0)",
+    '    post_create: ["b\\0"]': "6: projects.shop.post_create: must be text without NUL characters (\\0)",
     "    ci: [make]": "6: projects.shop.ci.0: must be a mapping, not 'make'",
     "    ci:\n      - name: a\n        run: b\n        timeout: 9": "9: projects.shop.ci.0.timeout: not a duration: 9 "
     "(write 30s, 5m, 2h or 1d)",
@@ -188,6 +191,16 @@ def test_a_path_and_a_command_are_required(write):
             f"{path}:2: projects.shop.agent_config.command: is missing: the words of the program that is to work",
         ]
     }
+
+
+def test_a_check_may_have_several_lines(write):
+    found = config.load(write(SHOP + "    ci:\n      - name: a\n        run: |\n          make\n          make test\n"))
+    assert config.setting(found.projects["shop"], "ci")[0]["run"] == "make\nmake test\n"
+
+
+def test_a_file_that_is_gone_is_named_once(tmp_path):
+    with pytest.raises(AoError, match=r"^cannot read '[^']*ao.yaml': No such file or directory$"):
+        config.load(str(tmp_path / "ao.yaml"))
 
 
 def test_what_is_wrong_is_not_missing_besides(write):

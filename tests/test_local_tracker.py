@@ -170,7 +170,7 @@ def test_a_title_in_any_script_gives_a_file_name(tmp_path):
     for title in ("Größe ändern", "修复", "../../x", "-rf /"):
         local.create(world.home, world.project, title, "")
     assert sorted(os.listdir(os.path.join(world.repo, "docs", "issues"))) == [
-        "0001-groe-andern.md",
+        "0001-grosse-andern.md",
         "0002-issue.md",
         "0003-x.md",
         "0004-rf.md",

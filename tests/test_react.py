@@ -600,6 +600,16 @@ def test_checks_are_started_where_nobody_runs_them_and_no_more_than_there_are_pr
     assert len(started) == 3, "one whose process died is started again"
 
 
+def test_no_checks_are_started_of_which_no_look_would_see_the_result(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(proc, "detach", lambda argv, log, environment: started.append(argv[-1]))
+    configure(home, ci=[{"name": "test", "run": "true"}])
+    record(home)
+    change(home, pr=pending(1), outcome="killed", runtime_state="gone")
+    act(home)
+    assert started == []
+
+
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,10 @@ def test_a_title_is_whole_in_a_pipe_unless_it_is_absurd():
     assert render.brief("a\n" * 120) == ("a " * 60)[:119].rstrip() + "…"
 
 
+def test_a_name_that_is_made_of_a_title_keeps_the_letters_that_ascii_has():
+    assert render.slug("Größe ändern: ﬁx Straße") == "grosse-andern-fix-strasse"
+
+
 def test_ages_are_short():
     assert [render.age(seconds) for seconds in (-3, 5, 300, 7200, 200_000)] == ["0s", "5s", "5m", "2h", "2d"]
 

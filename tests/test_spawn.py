@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -399,7 +400,10 @@ def test_a_dry_run_shows_what_is_then_run_and_changes_nothing(home, tmp_path):
     before = everything()
     shown = json.loads(world.ok("ao-spawn", "3", "--dry-run", "--json").out)[0]
     assert everything() == before
-    assert "argv: " in world.ok("ao-spawn", "3", "--dry-run").out
+    said = world.ok("ao-spawn", "3", "--dry-run").out
+    (line,) = re.findall("^argv: (.*?)^sent: ", said, re.MULTILINE | re.DOTALL)
+    assert unmarked(shlex.split(line)) == unmarked(shown["argv"]), "a shell understands it as it is printed"
+    assert "\nsymlinks: .env\npost_create: true\n" in said and said.endswith("\nsent: -\n")
     record = world.spawn("3")
     for key in ("id", "branch", "base_branch", "base_sha", "workspace_path"):
         assert shown[key] == record[key]
@@ -436,6 +440,12 @@ def test_json_is_valid_and_the_exit_code_tells(world):
     assert world.call("ao-spawn").code == 2
     assert world.call("ao-spawn", "--task", "  ").code == 2
     assert world.call("ao-spawn", "1", "--task", "x").code == 2
+
+
+def test_of_several_tasks_none_is_left_out_in_silence(world):
+    done = world.call("ao-spawn", "--task", "x", "--task", "y")
+    assert (done.code, done.err) == (2, "ao-spawn: --task is given 2 times: start one session after the other\n")
+    assert sessions.everything(world.home).records == []
 
 
 def test_a_file_can_be_the_issue(world):

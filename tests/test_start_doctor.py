@@ -59,6 +59,23 @@ def test_start_writes_a_valid_configuration_from_what_is_there(repo, capsys):
     assert "t0ken" not in text and "origin: https://example.org/shop.git" in text
 
 
+@pytest.mark.parametrize("scm", ["local", "github"])
+def test_the_comments_of_a_new_configuration_stand_in_one_column(repo, scm):
+    start.main(["--scm", scm])
+    lines = [line for line in (repo / "ao.yaml").read_text().splitlines() if line.lstrip("# ").startswith(ALIGNED)]
+    assert len(lines) == len(ALIGNED) and len({line.rindex(" # ") for line in lines}) == 1, lines
+
+
+ALIGNED = ("scm: ", "tracker: ", "agent: ", "symlinks: ", "post_create: ", "rules: ")
+
+
+def test_the_id_of_a_project_keeps_the_letters_that_ascii_has(repo, tmp_path):
+    (tmp_path / "pr\u00f6ject v1.2").mkdir()
+    git(tmp_path / "pr\u00f6ject v1.2", "init", "-q")
+    start.main(["--repo", str(tmp_path / "pr\u00f6ject v1.2")])
+    assert list(config.load(str(tmp_path / "pr\u00f6ject v1.2" / "ao.yaml")).projects) == ["project-v1.2"]
+
+
 def test_start_without_a_test_command_says_as_in_the_file_that_nothing_is_checked(repo, capsys):
     (repo / "Makefile").unlink()
     start.main([])
@@ -205,6 +222,7 @@ def test_a_healthy_world_has_nothing_bad(repo, capsys):
     assert {"python", "packages", "git", "tmux", "home", "disk", "config", "project shop", "agent of shop"} <= set(
         found
     )
+    assert found["project shop"][0]["text"] == f"'{repo}', trunk"
     assert doctor.main([]) == 0
 
 

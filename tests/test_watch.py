@@ -191,6 +191,21 @@ def test_the_table_is_whole_again_and_there_once_after_each_resize(home):
         assert tmux.screen(home, "watch").count("session") == 1, tmux.screen(home, "watch")
 
 
+def test_what_is_said_is_whole_also_where_the_terminal_wraps_it(home):
+    """Its second line stands where the table was."""
+    long = "a problem " + "x" * 60
+    code = (
+        "import sys, time\nfrom lib import render\ntable = 'session ' + 'y' * 30 + '\\n'\n"
+        f"drawn = render.redraw(sys.stdout, table * 3)\nrender.redraw(sys.stdout, table, drawn, {long!r} + '\\n')\n"
+        "time.sleep(600)"
+    )
+    argv = ["sh", "-c", 'while [ "$(stty size)" != "20 50" ]; do sleep 0.1; done; exec "$0" -c "$1"']
+    launch(home, "watch", [*argv, sys.executable, code], PYTHONPATH=ROOT)
+    tmux._tmux(home, "resize-window", "-t", "=watch:", "-x", "50", "-y", "20")
+    until(lambda: tmux.screen(home, "watch").count("session") == 1, "the second drawing")
+    assert tmux.screen(home, "watch").split("\n")[1:4] == [long[:50], long[50:], "session " + "y" * 30]
+
+
 def test_without_a_session_it_says_what_to_do_and_that_it_is_paused(home):
     configure(home)
     loop.pause(home, clock(), True)
