@@ -257,18 +257,6 @@ def notice(text: str) -> None:
         stream.flush()
 
 
-def pause(seconds: float) -> None:
-    """Sleep before there is more to print, unless nobody reads it any more: BrokenPipeError."""
-    import select
-    import time
-
-    poll = select.poll()
-    poll.register(1, 0)
-    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-        raise BrokenPipeError
-    time.sleep(seconds)
-
-
 def on_interrupt(text: str) -> None:
     """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
     _interrupt["says"] = text

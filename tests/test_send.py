@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -188,22 +186,6 @@ def test_the_terminal_s_text_is_printed_and_followed(home, tmp_path):
     os.unlink(launcher.screen_file(paths.launch(home, "shop", "shop-1")))
     assert "it is gone" in world.call("ao-logs", "shop-1").err
     assert "its agent does not run" in world.call("ao-attach", "shop-1").err
-
-
-def test_following_ends_with_its_reader(home, tmp_path):
-    """Also when the agent never prints anything again."""
-    world = living.make(home, tmp_path, ["sh", "-c", "echo on; sleep 600"])
-    world.spawn("--task", "x", "--no-prompt")
-    until(lambda: "on" in tmux.screen(home, "shop-1"))
-    command = [sys.executable, os.path.join(scripts.BIN, "ao-logs"), "shop-1", "-f"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            until(lambda: process.stdout.readline() == "on\n")
-            process.stdout.close()
-            assert process.wait(60) == 0
-            assert process.stderr.read() == ""
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize(
