@@ -32,7 +32,7 @@ LIMITS = {  # seconds
 }
 # A project's own programs, which start others and take their time. They end when ao's process is killed: they would be
 # at work in a folder that its successor makes anew.
-GUARDED = {"post-create": "ends", "check": keeper.CLEAN}  # limit -> its word for the keeper
+GUARDED = ("post-create", "check")
 ENDING = 2.0  # seconds between asking a program to end and ending it
 # Is told of each program that has ended: its words, how many seconds it took, its exit code. cli sets it for AO_LOG.
 heard: Callable[[Sequence[str], float, int | None], None] | None = None
@@ -76,7 +76,7 @@ def run(
     locks = store.lasting() if changes else []
     try:
         process = subprocess.Popen(
-            _kept(argv, env, locks, GUARDED.get(limit, keeper.GOES_ON)) if locks or is_guarded else list(argv),
+            _kept(argv, env, locks, is_guarded) if locks or is_guarded else list(argv),
             cwd=cwd,
             env=None if env is None else dict(env),
             pass_fds=locks,
@@ -127,11 +127,11 @@ def detach(argv: Sequence[str], log: str, env: Mapping[str, str]) -> None:
     faults.step()
 
 
-def _kept(argv: Sequence[str], env: Mapping[str, str] | None, locks: Sequence[int], word: str) -> list[str]:
-    """`argv` under the keeper, which holds the locks; its `word` says what ends the program, and what ends with it."""
+def _kept(argv: Sequence[str], env: Mapping[str, str] | None, locks: Sequence[int], ends: bool) -> list[str]:
+    """`argv` under the keeper, which holds the locks; `ends`: it ends when nobody holds its standard input any more."""
     if not shutil.which(argv[0], path=(os.environ if env is None else env).get("PATH")):
         raise FileNotFoundError(argv[0])
-    words = [",".join(map(str, locks)), word]
+    words = [",".join(map(str, locks)), "ends" if ends else "goes on"]
     return [sys.executable, "-IS", os.path.realpath(keeper.__file__), *words, *argv]
 
 

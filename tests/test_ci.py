@@ -233,15 +233,6 @@ def test_a_killed_run_takes_everything_that_its_check_has_started_with_it(tmp_pa
     until(lambda: not any(_runs(int(pid)) for pid in pids.read_text().split()))
 
 
-def test_what_a_check_leaves_running_is_ended_with_it(tmp_path):
-    """It would be at work in a checkout that is removed, and hold the port that the next check needs."""
-    pids = tmp_path / "pids"
-    world, session = _started(tmp_path, f"sleep 600 & echo $! > {pids}; exit 3")
-    look(world, session)
-    assert _run(world, session) == ["failed"]
-    until(lambda: not _runs(int(pids.read_text())))
-
-
 def _runs(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
