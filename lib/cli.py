@@ -39,7 +39,6 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
-    _open_streams()
     on_interrupt("")
     if _is_logged("debug"):
         from lib import proc
@@ -270,13 +269,6 @@ def number(text: str) -> int | None:
     """The number that `12` or `#12` names, None for anything else."""
     digits = text.removeprefix("#")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
-
-
-def _open_streams() -> None:
-    """Stand something in for a stream that is closed: the next file that is opened would get its number, and its text."""
-    for place, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "w" if place else "r"))
 
 
 def _drop_output() -> None:
