@@ -6,6 +6,7 @@ are used: ao-status and ao-hook start without either.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see lib/__init__.py
 import errno
 import os
 import sys
@@ -45,6 +46,8 @@ def run(main: Callable[[list[str]], int]) -> int:
 
         proc.heard = _log_program
     try:
+        if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:  # see lib/__init__.py
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a letter of a title
         code = main(sys.argv[1:])
         sys.stdout.flush()
