@@ -40,6 +40,7 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    _open_streams()
     on_interrupt("")
     if _is_logged("debug"):
         from lib import proc
@@ -272,6 +273,14 @@ def number(text: str) -> int | None:
     """The number that `12` or `#12` names, None for anything else."""
     digits = text.removeprefix("#")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _open_streams() -> None:
+    """Let a stream that whoever started this has closed lead nowhere: the next file opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _drop_output() -> None:
