@@ -260,6 +260,16 @@ def notice(text: str) -> None:
         stream.flush()
 
 
+def rest(seconds: float) -> None:
+    """Wait before printing what is new, or end as `| head` wants it: it shows only to who asks that nobody reads on."""
+    import select
+
+    output = select.poll()
+    output.register(1, 0)
+    if output.poll(seconds * 1000):
+        raise BrokenPipeError
+
+
 def on_interrupt(text: str) -> None:
     """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
     _interrupt["says"] = text

@@ -67,6 +67,14 @@ def test_a_closed_pipe_is_no_error():
     assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
+def test_who_follows_ends_with_its_reader_and_not_with_the_next_news():
+    code = "def main(argv):\n    print('one', flush=True)\n    cli.rest(3600)\nsys.exit(cli.run(main))"
+    with python(code) as process:
+        assert process.stdout and process.stdout.readline() == "one\n"
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr and process.stderr.read()) == (0, "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_leads_nowhere(closed, tmp_path):
     """Neither to a traceback nor into a file that is opened later, by this process or by one that it starts."""

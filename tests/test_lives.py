@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import forging
 import living
@@ -683,14 +682,7 @@ def test_following_shows_what_an_agent_printed_last(world):
 
 def test_following_one_that_is_ended_from_outside_ends_quietly(world, monkeypatch):
     world.spawn("--task", "x", "--no-prompt")
-    sleep = time.sleep
-
-    def end(seconds):
-        if seconds < 1:  # of who waits for a program
-            return sleep(seconds)
-        tmux.stop(world.home, "shop-1")
-
-    monkeypatch.setattr("time.sleep", end)
+    monkeypatch.setattr("lib.cli.rest", lambda seconds: tmux.stop(world.home, "shop-1"))
     monkeypatch.setattr(launch, "last_screen", lambda home, session: None)
     assert world.call("ao-logs", "shop-1", "-f")[::2] == (0, "")
 
