@@ -112,7 +112,7 @@ LADDER = (
     Rung("review_pending", "a reviewer is asked and has not answered", _open_pr("review_decision", "pending")),
     Rung("pr_open", "a pull request is open", lambda s, c: has_open_pr(s)),
     Rung("idle", "no pull request and the agent idle for over 5 minutes, or parked on purpose", _is_idle),
-    Rung("working", "its agent is at work, and nothing of the above holds", lambda s, c: True),
+    Rung("working", "nothing else is the matter, so its agent is taken to be at work", lambda s, c: True),
 )
 TERMINAL = frozenset(rung.status for rung in LADDER if rung.terminal)
 RESTORABLE = frozenset(rung.status for rung in LADDER if rung.restorable)
