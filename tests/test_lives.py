@@ -385,6 +385,13 @@ def test_an_archived_session_is_found_by_its_id_and_its_number_is_not_used_again
     assert world.spawn()["id"] == "shop-2"
 
 
+def test_what_is_archived_is_not_called_lost(world):
+    world.spawn()
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-prune", "--archive")
+    assert world.call("ao-restore", "shop-1")[::2] == (1, "ao-restore: session 'shop-1' is archived\n")
+
+
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_merged_branch_goes_with_its_worktree_only_where_that_is_wanted(world, delete):
     """F33: the merge succeeds although the worktree has the branch checked out."""
