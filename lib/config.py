@@ -156,7 +156,9 @@ def _read(path: str) -> _Given:
             loader = store.loader()(file.read())
         node = loader.get_single_node()
         given = _Given(1, {}) if node is None else _tree(loader, node, path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise AoError(f"cannot read '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise AoError(f"cannot read '{path}': {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AoError(_not_yaml(path, error)) from error
