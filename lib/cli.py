@@ -219,9 +219,15 @@ def attach(home: str, session: Mapping[str, Any]) -> NoReturn:
     """Become the terminal of a session's agent."""
     from lib import plugins
 
+    if not is_at_terminal():
+        raise AoError(f"cannot attach to '{session['id']}': this is no terminal; see: ao-logs {session['id']}")
     command = plugins.load("runtime", session["runtime"]).attach(home, session["runtime_handle"])
     say("leave this terminal with Ctrl-b d; the agent goes on")
     os.execvp(command[0], command)
+
+
+def is_at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def answer(value: Any) -> None:
