@@ -6,6 +6,7 @@ are used: ao-status and ao-hook start without either.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see lib/__init__.py
 import errno
 import os
 import sys
@@ -39,12 +40,15 @@ def run(main: Callable[[list[str]], int]) -> int:
     A bug keeps its traceback.
     """
     name = os.path.basename(sys.argv[0])
+    _open_streams()
     on_interrupt("")
     if _is_logged("debug"):
         from lib import proc
 
         proc.heard = _log_program
     try:
+        if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:  # see lib/__init__.py
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a letter of a title
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -215,9 +219,15 @@ def attach(home: str, session: Mapping[str, Any]) -> NoReturn:
     """Become the terminal of a session's agent."""
     from lib import plugins
 
+    if not is_at_terminal():
+        raise AoError(f"cannot attach to '{session['id']}': this is no terminal; see: ao-logs {session['id']}")
     command = plugins.load("runtime", session["runtime"]).attach(home, session["runtime_handle"])
     say("leave this terminal with Ctrl-b d; the agent goes on")
     os.execvp(command[0], command)
+
+
+def is_at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def answer(value: Any) -> None:
@@ -256,6 +266,16 @@ def notice(text: str) -> None:
         stream.flush()
 
 
+def rest(seconds: float) -> None:
+    """Wait before printing what is new, or end as `| head` wants it: it shows only to who asks that nobody reads on."""
+    import select
+
+    output = select.poll()
+    output.register(1, 0)
+    if output.poll(seconds * 1000):
+        raise BrokenPipeError
+
+
 def on_interrupt(text: str) -> None:
     """What Ctrl-C leaves behind from here on: said when it comes, where silence would leave it open."""
     _interrupt["says"] = text
@@ -269,6 +289,14 @@ def number(text: str) -> int | None:
     """The number that `12` or `#12` names, None for anything else."""
     digits = text.removeprefix("#")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
+def _open_streams() -> None:
+    """Let a stream that whoever started this has closed lead nowhere: the next file opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _drop_output() -> None:

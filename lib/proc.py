@@ -33,6 +33,7 @@ LIMITS = {  # seconds
 # A project's own programs, which start others and take their time. They end when ao's process is killed: they would be
 # at work in a folder that its successor makes anew.
 GUARDED = ("post-create", "check")
+EMPTIED = ("check",)  # what such a program leaves running ends with it: its folder goes, and the next one begins afresh
 ENDING = 2.0  # seconds between asking a program to end and ending it
 # Is told of each program that has ended: its words, how many seconds it took, its exit code. cli sets it for AO_LOG.
 heard: Callable[[Sequence[str], float, int | None], None] | None = None
@@ -97,6 +98,8 @@ def run(
         if changes:
             faults.step()
         out, err = process.communicate(None if input is None else input.encode("utf-8", "replace"), timeout=wait)
+        if limit in EMPTIED:
+            _end(process)
     except subprocess.TimeoutExpired:
         _end(process)
         raise TimedOut(f"'{' '.join(argv[:3])}' did not end within {wait:g} s") from None

@@ -26,7 +26,8 @@ ROOMY, TEXT, NARROWEST = 24, 20, 6
 LONGEST = 120  # characters of what others wrote, where a line is cut by no terminal
 SLUG = 40  # characters of a name that is made of a title
 _ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
-_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+# Also what turns the order of letters around, and letters that only a model reads: nobody would see what they say.
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e0fff]"
 
 Cell = str | tuple[str, str]  # a text, or a text and the name of its colour
 
@@ -66,7 +67,7 @@ def plain(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """`text` without escape sequences and control characters; newlines and tabs stay."""
+    """`text` without escape sequences, control characters and hidden letters; newlines and tabs stay."""
     import re
 
     return re.sub(_CONTROL, "", re.sub(_ESCAPES, "", text.replace("\r\n", "\n").replace("\r", "\n")))

@@ -105,7 +105,8 @@ def update(home: str, session: Session, change: Callable[[Session], Any], clock:
     with store.lock(path):
         before = overview.record(path)
         if before is None:
-            raise Vanished(f"session '{session['id']}' is no more")
+            is_archived = os.path.exists(paths.archived(home, session["project_id"], session["id"]))
+            raise Vanished(f"session '{session['id']}' is {'archived' if is_archived else 'no more'}")
         after = copy.deepcopy(before)
         extra = change(after) or []
         _archive_messages(after)

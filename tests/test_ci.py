@@ -233,6 +233,15 @@ def test_a_killed_run_takes_everything_that_its_check_has_started_with_it(tmp_pa
     until(lambda: not any(_runs(int(pid)) for pid in pids.read_text().split()))
 
 
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_what_a_check_leaves_running_ends_with_it(tmp_path, end):
+    pid = tmp_path / "pid"
+    world, session = _started(tmp_path, f"trap '' TERM; sleep 600 & echo $! > {pid}; {end}")
+    look(world, session)
+    assert _run(world, session) == ["passed" if end == "true" else "failed"]
+    until(lambda: not _runs(int(pid.read_text())))
+
+
 def _runs(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:

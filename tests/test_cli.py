@@ -67,6 +67,29 @@ def test_a_closed_pipe_is_no_error():
     assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
+def test_who_follows_ends_with_its_reader_and_not_with_the_next_news():
+    code = "def main(argv):\n    print('one', flush=True)\n    cli.rest(3600)\nsys.exit(cli.run(main))"
+    with python(code) as process:
+        assert process.stdout and process.stdout.readline() == "one\n"
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr and process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_leads_nowhere(closed, tmp_path):
+    """Neither to a traceback nor into a file that is opened later, by this process or by one that it starts."""
+    body = (
+        "import os\ndef main(argv):\n    file = open(argv[0], 'w')\n    print('out')\n    cli.say('ao-x: err')\n"
+        "    sys.stdin.read()\n    os.system('echo child; echo child >&2')\n    return 3\nsys.exit(cli.run(main))"
+    )
+    path = str(tmp_path / "file")
+    code = HEAD.replace("'ao-x'", f"'ao-x', {path!r}") + body
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, input=b"", timeout=60, check=False)
+    assert done.returncode == 3 and not os.path.getsize(path)
+    assert b"Traceback" not in done.stderr and (done.stderr == b"ao-x: err\nchild\n" or "2>" in closed)
+
+
 def test_logs_are_for_who_asks_and_never_on_stdout(monkeypatch, capsys):
     """F48"""
     monkeypatch.setattr(sys, "argv", ["ao-x"])

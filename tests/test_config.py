@@ -293,6 +293,14 @@ def test_the_nearest_file_upward_counts_then_the_older_name(write, tmp_path, mon
         config.find(str(inner))
 
 
+def test_a_file_that_is_gone_is_said_in_words(tmp_path):
+    """A session goes by the file that it was spawned with, wherever that is by now."""
+    path = str(tmp_path / "ao.yaml")
+    with pytest.raises(AoError) as error:
+        config.load(path)
+    assert str(error.value) == f"cannot read '{path}': No such file or directory"
+
+
 def test_the_example_is_valid(monkeypatch):
     found, mistakes = config.examine(os.path.join(ROOT, "config", "ao.example.yaml"))
     assert mistakes == {} and found.warnings == [] and list(found.projects) == ["shop"]

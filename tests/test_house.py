@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -103,6 +104,22 @@ def test_help_works_through_a_symlink_from_anywhere_with_an_empty_environment(na
     purpose = (ast.get_docstring(parsed(f"bin/{name}")) or "").partition("\n")[0]
     assert (done.returncode, done.stderr) == (0, "")
     assert purpose in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", [name for name in scripts.NAMES if name != "ao-hook"])
+def test_ctrl_c_while_a_script_starts_is_no_traceback(name, tmp_path):
+    """F48: on a busy machine a second goes by before a script's own story begins; a shell calls this end 130."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nclass Slow:\n    def find_spec(self, name, *rest):\n        if name == 'lib.cli':\n"
+        "            print('begins', flush=True)\n            time.sleep(60)\nsys.meta_path.insert(0, Slow())\n"
+    )
+    words = [sys.executable, os.path.join(scripts.BIN, name)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(tmp_path)}, **pipes) as process:
+        assert process.stdout and process.stdout.readline() == "begins\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("name", [name for name in scripts.NAMES if name != "ao-hook"])

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import forging
 import living
@@ -386,6 +385,13 @@ def test_an_archived_session_is_found_by_its_id_and_its_number_is_not_used_again
     assert world.spawn()["id"] == "shop-2"
 
 
+def test_what_is_archived_is_not_called_lost(world):
+    world.spawn()
+    world.ok("ao-kill", "shop-1")
+    world.ok("ao-prune", "--archive")
+    assert world.call("ao-restore", "shop-1")[::2] == (1, "ao-restore: session 'shop-1' is archived\n")
+
+
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_merged_branch_goes_with_its_worktree_only_where_that_is_wanted(world, delete):
     """F33: the merge succeeds although the worktree has the branch checked out."""
@@ -683,14 +689,7 @@ def test_following_shows_what_an_agent_printed_last(world):
 
 def test_following_one_that_is_ended_from_outside_ends_quietly(world, monkeypatch):
     world.spawn("--task", "x", "--no-prompt")
-    sleep = time.sleep
-
-    def end(seconds):
-        if seconds < 1:  # of who waits for a program
-            return sleep(seconds)
-        tmux.stop(world.home, "shop-1")
-
-    monkeypatch.setattr("time.sleep", end)
+    monkeypatch.setattr("lib.cli.rest", lambda seconds: tmux.stop(world.home, "shop-1"))
     monkeypatch.setattr(launch, "last_screen", lambda home, session: None)
     assert world.call("ao-logs", "shop-1", "-f")[::2] == (0, "")
 

@@ -203,7 +203,7 @@ def test_a_pull_request_is_shown_in_words_for_people(world, session):
     [
         ("a.txt", "1", "cannot comment on 'a.txt': pull request '1' does not change it"),
         ("nowhere.txt", "0", "cannot comment on 'nowhere.txt': pull request '1' does not change it"),
-        ("b.txt", "9", "cannot comment on line 9 of 'b.txt': in pull request '1' it has 1 lines"),
+        ("b.txt", "9", "cannot comment on line 9 of 'b.txt': in pull request '1' it has 1 line\n"),
         ("./b.txt", "1", ""),
     ],
 )

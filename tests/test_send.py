@@ -117,6 +117,14 @@ def test_waiting_says_what_became_of_it(world):
     assert done.code == 1 and "is queued" in done.err
 
 
+def test_who_waits_is_told_first_that_nobody_brings_the_message(world):
+    world.look()
+    os.utime(paths.loop(world.home), (1, 1))
+    said = world.call("ao-send", "shop-1", "x", "--wait", "--timeout", "0.3").err.splitlines()
+    assert "is queued; nobody has looked for " in said[0] and said[0].endswith("; start: ao-watch")
+    assert said[1].endswith(" is queued") and "nobody has looked" in world.ok("ao-send", "shop-1", "y").err
+
+
 def test_who_stops_waiting_is_told_that_the_message_stays_queued(world, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

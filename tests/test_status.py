@@ -78,6 +78,11 @@ def test_every_status_has_a_case_and_there_are_18():
     assert len(status.LADDER) == 18
 
 
+def test_a_reason_can_be_read_where_it_stands_alone():
+    """Each is a line of ao-status --why, with no other row above it."""
+    assert not [rung.status for rung in status.LADDER if "above" in rung.when or " row" in rung.when]
+
+
 def test_what_ends_a_session_and_what_can_be_restored():
     assert {"cleanup", "merged", "killed", "done", "errored", "terminated"} == status.TERMINAL
     assert {"killed", "done", "errored", "terminated"} == status.RESTORABLE

@@ -377,6 +377,17 @@ def test_a_demo_that_is_to_be_kept_stands_and_says_where() -> None:
     assert not os.path.exists(folder)
 
 
+def test_where_to_look_can_be_pasted_into_a_shell(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    folder = tmp_path / "it's ☃ here"
+    (folder / "shop").mkdir(parents=True)
+    monkeypatch.setattr(run.worlds, "ROOT", str(folder))
+    run.where_to_look(str(folder))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("  export ", "  cd "))]
+    shell = "\n".join([*lines, 'printf "%s\\n" "$AO_HOME" "${PATH%%:*}" "$PWD"'])
+    said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert said.stdout.splitlines() == [f"{folder}/{name}" for name in ("home", "bin", "shop")], said.stderr
+
+
 def test_a_demo_that_is_killed_leaves_nothing_behind() -> None:
     demo, output = start_demo(), ""
     assert demo.stdout

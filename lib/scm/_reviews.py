@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib import git
+from lib import git, render
 from lib.errors import AoError
 from lib.scm import Comment, _pulls
 
@@ -39,7 +39,8 @@ def check_place(folder: str, record: _pulls.Record, file: str, line: int) -> Non
     text = git.run(folder, "show", f"{head}:{file}").out
     lines = len(text.split("\n")) - text.endswith("\n")
     if line and not 0 < line <= lines:
-        raise AoError(f"cannot comment on line {line} of '{file}': in pull request '{number}' it has {lines} lines")
+        has = render.counted(lines, "line")
+        raise AoError(f"cannot comment on line {line} of '{file}': in pull request '{number}' it has {has}")
 
 
 def resolve(record: _pulls.Record, thread: str) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import glob
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -164,11 +165,13 @@ def processes(home: str) -> list[int]:
 
 def where_to_look(folder: str) -> None:
     heading("Where to look")
-    print(f"  export AO_HOME={folder}/home PATH={worlds.ROOT}/bin:$PATH")
-    print(f"  cd {folder}/shop")
+    home, bin, shop = (shlex.quote(path) for path in (f"{folder}/home", f"{worlds.ROOT}/bin", f"{folder}/shop"))
+    print(f"  export AO_HOME={home} PATH={bin}:$PATH")
+    print(f"  cd {shop}")
     for command, shows in LOOKS.items():
         print(f"  {command:<31}  {shows}")
-    print(f"To be rid of it, with all that still runs in it: {os.path.realpath(__file__)} --remove {folder}")
+    remove = shlex.join([os.path.realpath(__file__), "--remove", folder])
+    print(f"To be rid of it, with all that still runs in it: {remove}")
     print(folder)
 
 
