@@ -19,7 +19,7 @@ import scripts
 from conftest import until
 from living import AGENT, CAT, launched
 
-from lib import effects, paths, plugins, proc, render, sessions, spawn, store
+from lib import cli, effects, paths, plugins, proc, render, sessions, spawn, store
 from lib.agent import command
 from lib.runtime import tmux
 
@@ -531,6 +531,7 @@ def test_scripts_name_the_issue_the_project_and_its_configuration_from_anywhere(
 def test_open_goes_to_the_terminal_of_the_last_one_that_was_made(world, monkeypatch):
     went = []
     monkeypatch.setattr(os, "execvp", lambda *args: went.append(args))
+    monkeypatch.setattr(cli, "is_at_terminal", lambda: True)
     world.issue(1, "One")
     world.issue(2, "Two")
     assert world.ok("ao-spawn", "1", "2", "--open").code == 0
@@ -584,9 +585,19 @@ def test_a_spawn_in_an_empty_environment_starts_an_agent_that_lives(world):
 def test_who_is_taken_to_a_terminal_is_told_how_to_leave_it(world, monkeypatch):
     became = []
     monkeypatch.setattr(os, "execvp", lambda program, words: became.append(words))
-    said = [world.ok("ao-spawn", "--task", "x", "--open").err, world.call("ao-attach", "shop-1").err]
+    world.spawn("--task", "y")
+    assert "this is no terminal; see: ao-logs shop-1" in world.call("ao-attach", "shop-1").err and not became
+    world.ok("ao-kill", "shop-1")
+    monkeypatch.setattr(cli, "is_at_terminal", lambda: True)
+    said = [world.ok("ao-spawn", "--task", "x", "--open").err, world.call("ao-attach", "shop-2").err]
     assert all(text.endswith("leave this terminal with Ctrl-b d; the agent goes on\n") for text in said)
-    assert became == [tmux.attach(world.home, "shop-1")] * 2
+    assert became == [tmux.attach(world.home, "shop-2")] * 2
+
+
+@pytest.mark.parametrize("word", ["label", "comment"])
+def test_what_a_tracker_does_not_have_is_said(world, word):
+    said = world.call("ao-issue", word, "1", "x")
+    assert said[::2] == (1, f"ao-issue: issues of tracker 'local' have no {word}s\n")
 
 
 # --- what is refused, and what is said -------------------------------------------------------------------------------
