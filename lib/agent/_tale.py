@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from lib import clock, config, costs, proc, store, transcripts
-from lib.agent import Check, Session, Story
-from lib.config import Project
+from lib import clock, costs, store, transcripts
+from lib.agent import Session, Story
 
 State = dict[str, Any]
 Entry = dict[str, Any]  # a line of a transcript
@@ -56,10 +57,31 @@ def words(path: str, said: Callable[[Entry], str], mark: bytes = b"") -> Iterato
                 yield said(parsed(line))
 
 
-def arrived(paths: Iterable[str], ids: Sequence[str], said: Callable[[Entry], str]) -> dict[str, bool | None]:
-    """Which of these messages a person said by transcripts: True for each."""
-    texts = [text for path in paths for text in words(path, said, b"(ao message ")]
-    return {id: True for id in ids if any(f"(ao message {id})" in text for text in texts)}
+def arrived(paths: Iterable[str], ids: Sequence[str], said: Callable[[Entry], str]) -> set[str]:
+    """Which of these messages a person said by transcripts."""
+    return among([text for path in paths for text in words(path, said, b"(ao message ")], ids)
+
+
+def among(texts: Sequence[str], ids: Sequence[str]) -> set[str]:
+    """Which of these messages are in what a person said."""
+    return {id for id in ids if any(f"(ao message {id})" in text for text in texts)}
+
+
+def answers(
+    session: Session, ids: Sequence[str], has: Collection[str], history: str | None, rests: bool = True
+) -> dict[str, bool | None]:
+    """What is known of messages, see Agent.received, of which it `has` these.
+
+    Another one may still be on its way as long as it runs, unless it `rests` and its screen shows nothing of that.
+    """
+    runs = session.get("runtime_state") == "alive"
+    coming = {id for id in ids if runs and (history is None or not rests or id in history)}
+    return {id: True if id in has else None if id in coming else False for id in ids}
+
+
+def name(path: str) -> str:
+    """The conversation whose transcript that is."""
+    return os.path.basename(path).removesuffix(".jsonl")
 
 
 def noted(entry: Entry) -> str:
@@ -68,8 +90,12 @@ def noted(entry: Entry) -> str:
     return str(at) if clock.parse(at) is not None else ""
 
 
-def count(state: State, at: str, model: str, id: str, counts: Mapping[str, int]) -> None:
-    """Count what a message of that time cost, beyond what it was counted for before; `counts` are costs.TOKENS."""
+def count(state: State, at: str, model: str, id: str, *tokens: int | None) -> None:
+    """Count what a message of that time cost, beyond what it was counted for before.
+
+    `tokens` are in the order of costs.TOKENS; there are none of what is left out at the end.
+    """
+    counts = {name: count or 0 for name, count in itertools.zip_longest(costs.TOKENS, tokens)}
     if not all(isinstance(one, int) and 0 <= one < MOST_TOKENS for one in counts.values()):
         raise ValueError(f"no counts of tokens: {counts}")
     if transcripts.is_counted(state, at):
@@ -125,24 +151,7 @@ def limit_end(found: re.Match[str] | None, at: str, zone: datetime.tzinfo | None
     return when.timestamp() + SAID_MINUTES
 
 
-def model(project: Project, session: Session) -> list[str]:
-    """The option for the model that is wanted, if one is."""
-    name = (session.get("agent_config") or {}).get("model") or config.setting(project, "agent_config.model")
-    return ["--model", name] if name else []
-
-
-def version(name: str) -> Check:
-    """What a program says of its version."""
-    said = proc.run("tool", [name, "--version"])
-    return Check("bad", f"{name} --version: {said.err.strip()}") if said.code else Check("ok", said.out.strip())
-
-
-def question(text: str, hints: Mapping[str, str]) -> str:
-    """The text of a dialog, and how to be spared it where that is known: {pattern: remedy}."""
-    return "\n".join([text[:LONGEST], *(f"({hint})" for pattern, hint in hints.items() if re.search(pattern, text))])
-
-
-def not_a_command(text: str) -> str:
+def fit(text: str) -> str:
     """A message that begins with `!` would be run as a command line, one with `/` as a command of the program.
 
     Blanks in front are no help: they are stripped from what was queued while it worked.

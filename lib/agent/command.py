@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lib import config, launcher
 from lib.agent import Check, Launch, Reading, Session, Story
+from lib.config import Project
 from lib.errors import AoError
-
-if TYPE_CHECKING:
-    from lib.config import Project
 
 PROMPT = "{prompt}"
 UNREADABLE = "its agent has no 'ready' pattern, so nobody can tell when it listens; see: agent_config.ready"
