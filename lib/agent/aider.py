@@ -18,12 +18,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lib import clock, config, costs, git, paths, transcripts
+from lib import clock, config, costs, git, paths
 from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
 from lib.config import Project
 from lib.errors import AoError
 
 COMMITS_ONLY = True
+INTERRUPT = "C-c"
 PERMISSIONS = {  # it never runs a command unasked: to those, --yes-always says no
     "permissionless": ["--yes-always"],
     "default": [],  # what the person's own configuration says
@@ -69,7 +70,7 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 
 
 def resume(project: Project, session: Session) -> Launch | None:
-    if not any(line.startswith(SAID) for line in transcripts.appended({}, _chat(session))):
+    if not any(line.startswith(SAID) for line in _tale.appended({}, _chat(session))):
         return None
     return _launch(project, session, "--restore-chat-history")
 
@@ -78,17 +79,13 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     """What it cost by its log, and by its chat whether the model has failed it."""
     model = (session.get("agent_config") or {}).get("model") or ""
     _tale.learn(state, os.path.join(_folder(session), "log.jsonl"), functools.partial(_take, state, model))
-    for line in transcripts.appended(state, _chat(session)):
+    for line in _tale.appended(state, _chat(session)):
         found = ERROR.match(line.decode("utf-8", "replace"))
         if found:
             _tale.tell(state, state.get("asked_at") or "", "blocked", found[1].strip())
         elif line.startswith(ENDS_ERROR):
             state.pop("tells", None)
     return _tale.story(state)
-
-
-def interrupt() -> str:
-    return "C-c"
 
 
 def _look(screen: str) -> _screen.Look:
@@ -109,7 +106,7 @@ fit = _tale.fit
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
     """What its chat holds, into which a message is written before the model is asked."""
-    said = {line.strip() for line in transcripts.appended({}, _chat(session)) if line.startswith(SAID)}
+    said = {line.strip() for line in _tale.appended({}, _chat(session)) if line.startswith(SAID)}
     return _tale.answers(session, ids, {id for id in ids if SAID + f"(ao message {id})".encode() in said}, history)
 
 

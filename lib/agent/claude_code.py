@@ -28,6 +28,7 @@ from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen,
 from lib.config import Project
 from lib.errors import AoError
 
+INTERRUPT = "Escape"
 HOME = ("CLAUDE_CONFIG_DIR", "~/.claude")
 PERMISSIONS = {
     "permissionless": ["--dangerously-skip-permissions"],
@@ -98,10 +99,6 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return _tale.story(state)
 
 
-def interrupt() -> str:
-    return "Escape"
-
-
 def _look(screen: str) -> _screen.Look:
     lines = screen.rstrip().split("\n")
     box = _box(lines)
@@ -109,7 +106,7 @@ def _look(screen: str) -> _screen.Look:
         question = _dialog(lines)
         if LIMIT.search(question):
             trouble = "its usage limit is reached"
-            return _screen.Look(Reading("blocked", trouble=trouble, is_sure=True, key=interrupt()))
+            return _screen.Look(Reading("blocked", trouble=trouble, is_sure=True, key=INTERRUPT))
         return _screen.without_box(question)
     text = "\n".join(lines[box.start : box.stop]).strip().removeprefix("❯").strip()
     around = [*lines[max(0, box.start - NEAR) : box.start], *lines[box.stop :]]

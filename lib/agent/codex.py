@@ -27,6 +27,7 @@ from lib.agent import Check, Launch, Session, Story, _program, _screen, _tale
 from lib.config import Project
 from lib.errors import Unknown
 
+INTERRUPT = "Escape"
 HOME = ("CODEX_HOME", "~/.codex")
 PERMISSIONS = {
     "permissionless": ["--dangerously-bypass-approvals-and-sandbox"],
@@ -88,10 +89,6 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     for path, (thread, is_main) in _rollouts(session, state).items():
         _tale.learn(state, path, functools.partial(_take, state, session["created_at"], thread, is_main))
     return _tale.story(state)
-
-
-def interrupt() -> str:
-    return "Escape"
 
 
 def _look(screen: str) -> _screen.Look:

@@ -21,6 +21,7 @@ from lib.agent import Check, Launch, Reading, Session, Story
 from lib.config import Project
 from lib.errors import AoError
 
+INTERRUPT = ""  # a key may mean anything to it
 PROMPT = "{prompt}"
 UNREADABLE = "its agent has no 'ready' pattern, so nobody can tell when it listens; see: agent_config.ready"
 MESSAGE = re.compile(r"\(ao message\s+([a-z0-9-]+)\)")  # a program may wrap the line
@@ -58,10 +59,6 @@ def resume(project: Project, session: Session) -> Launch | None:
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return Story()  # nothing is known of its records
-
-
-def interrupt() -> str:
-    return ""  # a key may mean anything to it
 
 
 def program(project: Project) -> str | None:

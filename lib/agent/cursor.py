@@ -38,6 +38,7 @@ from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen,
 from lib.config import Project
 from lib.errors import AoError
 
+INTERRUPT = "C-c"  # once: pressed twice at rest it ends the program
 HOME = ("CURSOR_DATA_DIR", "~/.cursor")
 NAMES = ("cursor-agent", "agent")  # other programs are called `agent` too
 VERSION = re.compile(r"\d{4}\.\d\d\.\d\d-")
@@ -94,10 +95,6 @@ def resume(project: Project, session: Session) -> Launch | None:
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     """Only which chat it is: its lines have no times, and nobody has said when they are written."""
     return Story(session_id=next((_tale.name(path) for path in reversed(_chats(session))), ""))
-
-
-def interrupt() -> str:
-    return "C-c"  # once: pressed twice at rest it ends the program
 
 
 def _look(screen: str) -> _screen.Look:

@@ -28,6 +28,7 @@ from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen,
 from lib.config import Project
 from lib.errors import AoError, Unknown
 
+INTERRUPT = "Escape Escape"
 # Of what fits the last counts, and a name that a person has configured too keeps its place there: before a "*" that
 # comes later. Written with a star behind, each is another name and stands in this order behind all of a person's.
 HARMLESS = dict.fromkeys(("read*", "glob*", "grep*", "list*", "todowrite*", "question*", "skill*", "task*"), "allow")
@@ -97,10 +98,6 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
                 _read(session, state, id, bool(is_main), begun)
             state["signature"] = signature if is_settled else None
     return _tale.story(state)
-
-
-def interrupt() -> str:
-    return "Escape Escape"
 
 
 def _look(screen: str) -> _screen.Look:
@@ -277,7 +274,7 @@ def _retry(number: str, said: str) -> Reading:
     if wait < LONG:
         return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
     trouble = f"its usage limit is reached (attempt {number})"
-    return Reading("blocked", trouble=trouble, is_sure=True, key=interrupt(), wait=wait)
+    return Reading("blocked", trouble=trouble, is_sure=True, key=INTERRUPT, wait=wait)
 
 
 def _box(lines: list[str]) -> range | None:
