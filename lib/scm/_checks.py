@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from lib import clock, config, git, paths, proc, render, store
@@ -18,8 +17,6 @@ from lib.config import Project
 from lib.errors import AoError, reason
 from lib.scm import _pulls, _scratch
 
-FAILED = ("failed",)
-WAITING = ("pending", "running")
 ERROR, RETRY = "ERROR", "RETRY"  # conclusions of a check that could not be run, and of one that is tried again now
 RETRY_AFTER = 300.0  # seconds
 RUNS_KEPT = 60
@@ -51,15 +48,6 @@ def commits(record: _pulls.Record) -> tuple[str, str]:
     return record["head_sha"], record["against"].get("base_sha", "")
 
 
-def roll_up(statuses: Sequence[str]) -> str:
-    """failing, pending, passing or none for the statuses of a pull request's checks."""
-    if any(status in FAILED for status in statuses):
-        return "failing"
-    if any(status in WAITING for status in statuses):
-        return "pending"
-    return "passing" if "passed" in statuses else "none"
-
-
 def run(home: str, project: Project, number: int, again: bool = False) -> list[Run]:
     """Run the checks that have no result for the current head and base (`again`: all of them); every check's result.
 
@@ -82,7 +70,8 @@ def _begun(
 ) -> Run:
     """A run of a check as it begins."""
     head, base = commits
-    log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", entry["name"])[:20]
+    log = paths.log(home, "ci", project.id, f"{number}-{head[:10]}-{base[:10]}-{place}-{slug}.txt")
     known = {"name": entry["name"], "head_sha": head, "base_sha": base, "log": log}
     return {**known, "status": "running", "conclusion": "", "lines": "", "at": _now()}
 
@@ -173,11 +162,6 @@ def _shown(name: str, run: Run | None, alive: bool) -> dict[str, str]:
 
 def _is_done(run: Run | None) -> bool:
     return run is not None and run["status"] != "running" and run["conclusion"] != ERROR
-
-
-def _log(home: str, project: Project, key: str, name: str) -> str:
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", name)[:20]
-    return paths.log(home, "ci", project.id, f"{key}-{slug}.txt")
 
 
 def _now() -> str:
