@@ -96,7 +96,7 @@ def _must_interrupt(place: Place, session: Session) -> bool:
 
 
 def _interrupt(place: Place, session: Session) -> None:
-    key = plugins.load("agent", session["agent"]).interrupt()
+    key = plugins.load("agent", session["agent"]).INTERRUPT
 
     def change(fresh: Session) -> None:
         if fresh.get("hold"):

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from records import session
 
-from lib import config, costs, transcripts
+from lib import config, costs
 from lib.agent import _tale, claude_code
 from lib.clock import iso, parse
 from lib.errors import AoError
@@ -172,7 +172,7 @@ def test_sub_agents_cost_too_and_say_nothing_about_the_turn(person):
 
 def test_several_conversations_of_a_worktree_add_up_and_what_one_copied_counts_once(person, monkeypatch):
     """F46: a fork begins with a copy of what it was forked from, however long ago that was."""
-    monkeypatch.setattr(transcripts, "IDS_KEPT", 1)
+    monkeypatch.setattr(_tale, "IDS_KEPT", 1)
     paths = place(person, "limit-resume-queue", "by-hand")
     state = {}
     recall(person, state)
@@ -183,7 +183,7 @@ def test_several_conversations_of_a_worktree_add_up_and_what_one_copied_counts_o
 @pytest.mark.parametrize("is_rotated", [False, True])
 def test_a_transcript_that_is_read_from_its_start_again_counts_once(person, monkeypatch, is_rotated):
     """F46: it was written anew, or cut short at its front; only the last messages are remembered."""
-    monkeypatch.setattr(transcripts, "IDS_KEPT", 1)
+    monkeypatch.setattr(_tale, "IDS_KEPT", 1)
     [path], state = place(person, "by-hand"), {}
     whole = lines("by-hand")
     half = len(whole) * 2 // 3

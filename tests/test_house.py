@@ -21,7 +21,7 @@ from lib.errors import AoError
 TOP = {"Makefile", "README.md", "bin", "config", "lib", "templates", "tests"}
 ORDER = (  # a module of lib/ imports only those before it, and slots; slots import only the floor
     *("errors", "clock", "faults", "paths", "store", "keeper", "proc", "threads", "cache", "plugins", "kinds"),
-    *("config", "git", "render", "gh", "cli", "costs", "transcripts", "launcher"),
+    *("config", "git", "render", "gh", "cli", "costs", "launcher"),
     *("budgets", "ready", "status", "overview", "rules", "conditions", "due", "why", "events"),
     *("sessions", "effects", "prompts"),
     *("loop", "launch", "deliver", "notify", "projects", "concerns"),

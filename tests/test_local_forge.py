@@ -31,8 +31,8 @@ def _main(world):
 
 
 def _review(world, session, decision, author="Ada", actor="", body="why?"):
-    said = {"body": body, "file": "b.txt", "line": 1}
-    return local.review(world.home, world.project, session, decision, author, actor, NOW, said)
+    said = {"decision": decision, "author": author, "body": body, "file": "b.txt", "line": 1}
+    return local.review(world.home, world.project, session, said, actor, NOW)
 
 
 def test_a_session_without_pull_request_has_definitely_none(tmp_path):

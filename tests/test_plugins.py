@@ -53,6 +53,8 @@ def test_every_slot_has_a_plugin_and_describes_its_functions(slot):
 @pytest.mark.parametrize(("slot", "name"), EVERY)
 def test_a_plugin_keeps_the_contract_of_its_slot(slot, name):
     module = plugins.load(slot, name)
+    protocol = getattr(importlib.import_module(f"lib.{slot}"), PROTOCOLS[slot])
+    assert all(isinstance(getattr(module, word, None), str) for word in protocol.__annotations__), f"{slot} {name}"
     for function, contract in described(slot).items():
         ours = getattr(module, function, None)
         assert inspect.isfunction(ours), f"{slot} {name} has no {function}"

@@ -13,11 +13,12 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import clock, costs, sessions, transcripts
+from lib import clock, costs, sessions
+from lib.agent import _tale
 
 
 def lines(state, path):
-    return list(transcripts.appended(state, str(path)))
+    return list(_tale.appended(state, str(path)))
 
 
 def test_only_whole_lines_that_were_appended_are_read(tmp_path):
@@ -53,7 +54,7 @@ def test_a_file_that_is_gone_says_nothing_and_is_no_error(tmp_path):
 
 
 def test_a_line_that_never_ends_is_not_read_again_and_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(transcripts, "MOST", 8)
+    monkeypatch.setattr(_tale, "MOST", 8)
     path, state = tmp_path / "t.jsonl", {}
     path.write_bytes(b"x" * 20 + b"\none\n")
     found = [line for _ in range(4) for line in lines(state, path)]
@@ -64,7 +65,7 @@ def test_what_a_reader_did_not_come_to_is_read_again(tmp_path):
     """It may have died over a line."""
     path, state = tmp_path / "t.jsonl", {}
     path.write_bytes(b"one\ntwo\n")
-    assert next(transcripts.appended(state, str(path))) == b"one"
+    assert next(_tale.appended(state, str(path))) == b"one"
     assert lines(state, path) == [b"one", b"two"]
 
 
@@ -83,27 +84,27 @@ def test_however_it_is_cut_each_line_is_read_once(tmp_path_factory, wanted, data
 def test_a_message_in_several_lines_counts_once():
     """F46: one line per block, each with the usage of the whole, or with what is known of it so far."""
     state = {}
-    assert transcripts.news(state, "m1", {"in": 10, "out": 1}) == {"in": 10, "out": 1}
-    assert transcripts.news(state, "m1", {"in": 10, "out": 1}) == {"in": 0, "out": 0}
-    assert transcripts.news(state, "m1", {"in": 10, "out": 7}) == {"in": 0, "out": 6}
-    assert transcripts.news(state, "m2", {"in": 1, "out": 1}) == {"in": 1, "out": 1}
-    assert transcripts.news(state, "m1", {"in": 3, "out": 2}) == {"in": 0, "out": 0}
+    assert _tale.news(state, "m1", {"in": 10, "out": 1}) == {"in": 10, "out": 1}
+    assert _tale.news(state, "m1", {"in": 10, "out": 1}) == {"in": 0, "out": 0}
+    assert _tale.news(state, "m1", {"in": 10, "out": 7}) == {"in": 0, "out": 6}
+    assert _tale.news(state, "m2", {"in": 1, "out": 1}) == {"in": 1, "out": 1}
+    assert _tale.news(state, "m1", {"in": 3, "out": 2}) == {"in": 0, "out": 0}
 
 
 def test_messages_are_remembered_without_growing_for_ever():
     state = {}
     for number in range(1000):
-        transcripts.news(state, f"m{number}", {"in": 1})
-    assert len(state["ids"]) <= 2 * transcripts.IDS_KEPT
-    assert transcripts.news(state, "m999", {"in": 1}) == {"in": 0}
+        _tale.news(state, f"m{number}", {"in": 1})
+    assert len(state["ids"]) <= 2 * _tale.IDS_KEPT
+    assert _tale.news(state, "m999", {"in": 1}) == {"in": 0}
 
 
 def test_the_tail_is_whole_lines(tmp_path):
     path = tmp_path / "t.jsonl"
-    assert transcripts.tail(str(path)) == []
+    assert _tale.tail(str(path)) == []
     path.write_bytes(b"first\nsecond\nthird\nunfini")
-    assert transcripts.tail(str(path)) == [b"first", b"second", b"third"]
-    assert transcripts.tail(str(path), most=16) == [b"third"]
+    assert _tale.tail(str(path)) == [b"first", b"second", b"third"]
+    assert _tale.tail(str(path), most=16) == [b"third"]
 
 
 # --- what no program has written --------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ class Check(NamedTuple):
 
 
 class Agent(Protocol):
+    # The key that interrupts its turn, by its tmux name, or several; "" when there is none that is safe to press.
+    INTERRUPT: str
+
     # One that can neither push nor open a pull request says `COMMITS_ONLY = True` beside these; see publish.
 
     # What must be true before launch (trust, excludes in info/exclude). Runs before each start; must be repeatable.
@@ -63,11 +66,8 @@ class Agent(Protocol):
     def resume(self, project: Project, session: Session) -> Launch | None: ...
 
     # What its own records say. `state` is kept between two looks ({} at first) and changed in place, so that only what
-    # was appended is read; see transcripts.
+    # was appended is read; see _tale.
     def recall(self, project: Project, session: Session, state: dict[str, Any]) -> Story: ...
-
-    # The key that interrupts its turn, by its tmux name, or several; "" when there is none that is safe to press.
-    def interrupt(self) -> str: ...
 
     # What the visible screen says. Pure.
     def read(self, project: Project, screen: str) -> Reading: ...

@@ -12,19 +12,19 @@ an answer that was interrupted.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lib import clock, config, costs, git, paths, transcripts
-from lib.agent import Check, Launch, Reading, Session, Story, _tale
+from lib import clock, config, costs, git, paths
+from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
+from lib.config import Project
 from lib.errors import AoError
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
 COMMITS_ONLY = True
+INTERRUPT = "C-c"
 PERMISSIONS = {  # it never runs a command unasked: to those, --yes-always says no
     "permissionless": ["--yes-always"],
     "default": [],  # what the person's own configuration says
@@ -50,6 +50,7 @@ LIMIT = "litellm.RateLimitError: "
 RETRIES = b"> Retrying in "  # by itself, for a minute at most
 ENDS_ERROR = (SAID, b"> Tokens: ", b"> ^C again to exit")
 KEYS = re.compile(r"^[^#]*(?:api[-_]key|_API_KEY)", re.M | re.I)
+KEY_FILES = (".aider.conf.yml", ".env", ".aider/oauth-keys.env")
 EVEN = 0.01  # of a token, that a whole number may be missed by
 
 
@@ -71,7 +72,7 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 
 
 def resume(project: Project, session: Session) -> Launch | None:
-    if not any(line.startswith(SAID) for line in transcripts.appended({}, _chat(session))):
+    if not any(line.startswith(SAID) for line in _tale.appended({}, _chat(session))):
         return None
     return _launch(project, session, "--restore-chat-history")
 
@@ -80,7 +81,7 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     """What it cost by its log, and by its chat whether the model has failed it."""
     model = (session.get("agent_config") or {}).get("model") or ""
     _tale.learn(state, os.path.join(_folder(session), "log.jsonl"), functools.partial(_take, state, model))
-    for line in transcripts.appended(state, _chat(session)):
+    for line in _tale.appended(state, _chat(session)):
         found = ERROR.match(line.decode("utf-8", "replace"))
         if found:
             at = state.get("asked_at") or ""
@@ -93,46 +94,26 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return _tale.story(state)
 
 
-def interrupt() -> str:
-    return "C-c"
-
-
-def read(project: Project, screen: str) -> Reading:
-    """Whoever shows neither its prompt nor a question is at work."""
+def _look(screen: str) -> _screen.Look:
+    """Whoever shows neither its prompt nor a question is at work: a terminal of lines, and nothing is typed ahead."""
     lines = screen.split("\n")
-    question = _dialog(lines)
+    box, question = _box(lines), _dialog(lines)
+    draft = None if box is None else bool(box)
     if question:
-        return Reading("waiting_input", question, is_sure=True)
-    return Reading("active" if _box(lines) is None else "ready", is_sure=True)
+        return _screen.Look(Reading("waiting_input", question, is_sure=True), draft)
+    if draft is None:
+        return _screen.Look(Reading("active", is_sure=True), refuses="it is busy")
+    return _screen.with_box(draft, is_busy=False)
 
 
-def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
-    """While it works, its terminal is that of any program that reads lines: nothing is typed ahead."""
-    if has_draft(project, screen):
-        return "its input box holds text"
-    activity = read(project, screen).activity
-    return {"ready": "", "waiting_input": "a question is open"}.get(activity or "", "it is busy")
-
-
-def has_draft(project: Project, screen: str) -> bool:
-    return bool(_box(screen.split("\n")))
-
-
-def fit(text: str) -> str:
-    return _tale.not_a_command(text)
+read, obstacle, has_draft = _screen.functions(_look)
+fit = _tale.fit
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
     """What its chat holds, into which a message is written before the model is asked."""
-    runs = session.get("runtime_state") == "alive"
-    said = {line.strip() for line in transcripts.appended({}, _chat(session)) if line.startswith(SAID)}
-    answers = dict[str, bool | None]()
-    for id in ids:
-        if SAID + f"(ao message {id})".encode() in said:
-            answers[id] = True
-        else:
-            answers[id] = None if runs and (history is None or id in history) else False
-    return answers
+    said = {line.strip() for line in _tale.appended({}, _chat(session)) if line.startswith(SAID)}
+    return _tale.answers(session, ids, {id for id in ids if SAID + f"(ao message {id})".encode() in said}, history)
 
 
 def program(project: Project) -> str | None:
@@ -140,7 +121,7 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    found = [_tale.version("aider")]
+    found = [_program.version("aider")]
     if not _has_key(project):
         remedy = "set OPENAI_API_KEY, ANTHROPIC_API_KEY, … or `api-key` in ~/.aider.conf.yml"
         found.append(Check("warning", "no key for a model is to be seen", remedy))
@@ -157,8 +138,7 @@ def _launch(project: Project, session: Session, *more: str) -> Launch:
         files["--read"] = "rules.md"
     words = [
         *ALWAYS,
-        *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *_tale.model(project, session),
+        *_program.options(project, session, PERMISSIONS),
         *(word for flag, name in files.items() for word in (flag, os.path.join(folder, name))),
         *more,
     ]
@@ -167,8 +147,7 @@ def _launch(project: Project, session: Session, *more: str) -> Launch:
 
 def _folder(session: Session) -> str:
     """Where its records are: with the session, and not in the worktree, which goes before its costs are counted."""
-    found = (session.get("agent_config") or {}).get("records")
-    return found or paths.records(paths.home(), session["project_id"], session["id"])
+    return _program.records(session) or paths.records(paths.home(), session["project_id"], session["id"])
 
 
 def _chat(session: Session) -> str:
@@ -179,15 +158,8 @@ def _has_key(project: Project) -> bool:
     """Whether a key for any model is in the environment, or in a file of those that it reads at its start."""
     if any(value and name.endswith("_API_KEY") for name, value in os.environ.items()):
         return True
-    for folder in (os.path.expanduser("~"), project.path):
-        for name in (".aider.conf.yml", ".env", ".aider/oauth-keys.env"):
-            try:
-                with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-                    if KEYS.search(file.read()):
-                        return True
-            except OSError:
-                continue
-    return False
+    places = itertools.product((os.path.expanduser("~"), project.path), KEY_FILES)
+    return any(_program.holds(os.path.join(*place), KEYS.search) for place in places)
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -205,14 +177,8 @@ def _take(state: dict[str, Any], model: str, entry: dict[str, Any]) -> None:
         name = model
     sent, received = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
     cached = _from_cache(name, sent, received, said.get("cost") or 0)
-    counts = {
-        "input_tokens": sent - cached,
-        "output_tokens": received,
-        "cache_read_tokens": cached,
-        "cache_creation_tokens": 0,
-        "cache_creation_1h_tokens": 0,
-    }
-    _tale.count(state, at, name, f"{entry.get('time')}/{sent}/{received}/{said.get('total_cost')}", counts)
+    id = f"{entry.get('time')}/{sent}/{received}/{said.get('total_cost')}"
+    _tale.count(state, at, name, id, sent - cached, received, cached)
 
 
 def _from_cache(model: str, sent: int, received: int, cost: float) -> int:
@@ -246,5 +212,5 @@ def _dialog(lines: list[str]) -> str:
     near = lines[-NEAR:]
     if not near[-1] or not ASKS.search("".join(near)):
         return ""
-    begin = next((place + 1 for place in range(len(near) - 1, -1, -1) if BEFORE.match(near[place])), 0)
+    begin = _screen.rfind(near, BEFORE) + 1
     return "\n".join(line.strip() for line in near[begin:] if line.strip())[: _tale.LONGEST]

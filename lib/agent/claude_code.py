@@ -21,15 +21,15 @@ import time
 import uuid
 import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib import ROOT, config, git
-from lib.agent import Check, Launch, Reading, Session, Story, _tale
+from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
+from lib.config import Project
 from lib.errors import AoError
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
+INTERRUPT = "Escape"
+HOME = ("CLAUDE_CONFIG_DIR", "~/.claude")
 PERMISSIONS = {
     "permissionless": ["--dangerously-skip-permissions"],
     "default": ["--permission-mode", "default"],
@@ -59,13 +59,13 @@ RESETS = re.compile(
     r"resets (?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d+), (?:(?P<year>\d{4}), )?)?"
     r"(?P<hour>\d|1[0-2])(?::(?P<minute>[0-5]\d))?(?P<half>am|pm) \((?P<zone>[^)]+)\)"
 )
+USAGE = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 INTERRUPTED = "[Request interrupted by user"
 BY_HAND = ("<local-command", "<command-name>")  # what a person did with the program, and no turn
 LOGINS = (
     *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
     *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
 )
-CREDENTIALS = "/.credentials.json"
 LOCK_STALE = 10.0  # seconds after which the program takes the lock of its settings for left behind
 
 
@@ -86,56 +86,37 @@ def resume(project: Project, session: Session) -> Launch | None:
     found = [path for path in _conversations(session) if _has_begun(path)]
     if not found:
         return None
-    return _launch(project, ["--resume", _name(max(found, key=os.path.getmtime)), *_flags(project, session)])
+    return _launch(project, ["--resume", _tale.name(max(found, key=os.path.getmtime)), *_flags(project, session)])
 
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     born = session["created_at"]
     for path in _conversations(session):
         copied = _ids(known) if path not in (known := state.get("files") or {}) else set()
-        _tale.learn(state, path, functools.partial(_take, state, born, copied, _name(path)))
+        _tale.learn(state, path, functools.partial(_take, state, born, copied, _tale.name(path)))
         for other in glob.glob(glob.escape(path.removesuffix(".jsonl")) + "/subagents/*.jsonl"):
             _tale.learn(state, other, functools.partial(_take, state, born, copied, ""))
     return _tale.story(state)
 
 
-def interrupt() -> str:
-    return "Escape"
-
-
-def read(project: Project, screen: str) -> Reading:
-    """Where its input box is, it works or rests; where there is none, a dialog is open or it is just starting."""
+def _look(screen: str) -> _screen.Look:
     lines = screen.rstrip().split("\n")
     box = _box(lines)
     if box is None:
         question = _dialog(lines)
         if LIMIT.search(question):
-            return Reading("blocked", trouble="its usage limit is reached", is_sure=True, key="Escape")
-        return Reading("waiting_input", question, is_sure=True) if question else Reading(None)
-    around = [line for line in (*lines[max(0, box.start - NEAR) : box.start], *lines[box.stop :]) if line.strip()]
-    if any(RETRYING.match(line) for line in around):
-        return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
-    return Reading("active" if any(BUSY.match(line) for line in around) else "ready", is_sure=True)
+            trouble = "its usage limit is reached"
+            return _screen.Look(Reading("blocked", trouble=trouble, is_sure=True, key=INTERRUPT))
+        return _screen.without_box(question)
+    text = "\n".join(lines[box.start : box.stop]).strip().removeprefix("❯").strip()
+    around = [*lines[max(0, box.start - NEAR) : box.start], *lines[box.stop :]]
+    return _screen.with_box(
+        bool(text) and not PLACEHOLDER.match(text), any(map(BUSY.match, around)), any(map(RETRYING.match, around))
+    )
 
 
-def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
-    """Whatever is typed while it works is queued by the program itself."""
-    if has_draft(project, screen):
-        return "its input box holds text"
-    if _box(screen.rstrip().split("\n")) is not None:
-        return ""
-    return "a question is open" if read(project, screen).activity else "it shows no input box"
-
-
-def has_draft(project: Project, screen: str) -> bool:
-    lines = screen.rstrip().split("\n")
-    box = _box(lines)
-    text = "\n".join(lines[box.start : box.stop]).strip().removeprefix("❯").strip() if box else ""
-    return bool(text) and not PLACEHOLDER.match(text)
-
-
-def fit(text: str) -> str:
-    return _tale.not_a_command(text)
+read, obstacle, has_draft = _screen.functions(_look)  # whatever is typed while it works is queued by itself
+fit = _tale.fit
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
@@ -146,11 +127,7 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
         is_queued = entry.get("operation") == "enqueue" and runs and _tale.noted(entry) > born
         return _said(entry) if entry.get("type") == "user" or _queued(entry) or is_queued else ""
 
-    answers = _tale.arrived(_conversations(session), ids, said)
-    for id in ids:
-        if id not in answers:
-            answers[id] = None if runs and (history is None or id in history) else False
-    return answers
+    return _tale.answers(session, ids, _tale.arrived(_conversations(session), ids, said), history)
 
 
 def program(project: Project) -> str | None:
@@ -158,15 +135,13 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    found = [_tale.version("claude")]
+    found = [_program.version("claude")]
     settings = _settings_of_person()
-    if not (settings.get("oauthAccount") or any(map(os.environ.get, LOGINS)) or os.path.exists(_home() + CREDENTIALS)):
-        found.append(Check("warning", "nobody seems to be logged in", "claude /login"))
+    credentials = os.path.join(_program.folder(*HOME), ".credentials.json")
+    if not (settings.get("oauthAccount") or any(map(os.environ.get, LOGINS)) or os.path.exists(credentials)):
+        found.append(_program.logged_out("claude /login"))
     accepted = (settings.get("projects") or {}).get(project.path) or {}
-    if not accepted.get("hasTrustDialogAccepted") and not config.setting(project, "agent_config.trust"):
-        remedy = f"start claude once in '{project.path}', or set agent_config.trust: true"
-        found.append(Check("warning", f"it does not trust '{project.path}' yet, and will ask", remedy))
-    return found
+    return found + _program.trust(project, "claude", bool(accepted.get("hasTrustDialogAccepted")))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -176,14 +151,13 @@ def _launch(project: Project, words: list[str]) -> Launch:
     environment = {"CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1"}
     if os.geteuid() == 0:
         environment["IS_SANDBOX"] = "1"  # else it refuses to skip permissions as root
-    return Launch(["claude", *words], environment, "--" in words, _home())
+    return Launch(["claude", *words], environment, "--" in words, _program.folder(*HOME))
 
 
 def _flags(project: Project, session: Session) -> list[str]:
     prompt = config.setting(project, "agent_config.system_prompt")
     return [
-        *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *_tale.model(project, session),
+        *_program.options(project, session, PERMISSIONS),
         *(["--append-system-prompt", prompt] if prompt else []),
         *("--settings", json.dumps(_settings())),
     ]
@@ -199,30 +173,17 @@ def _settings() -> dict[str, Any]:
 def _new_id(session: Session) -> str:
     """An id that no conversation of this worktree has: a start with a used one is refused."""
     names = (f"{session['project_id']}/{session['id']}/{session['created_at']}/{number}" for number in range(10_000))
-    taken = {_name(path) for path in _conversations(session)}
+    taken = {_tale.name(path) for path in _conversations(session)}
     ids = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in names)
     return next(id for id in ids if id not in taken)
 
 
-def _home() -> str:
-    return os.path.expanduser(os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude")
-
-
 def _settings_file() -> str:
-    explicit = os.environ.get("CLAUDE_CONFIG_DIR")
-    return os.path.join(explicit, ".claude.json") if explicit else os.path.expanduser("~/.claude.json")
+    return os.path.join(_program.folder("CLAUDE_CONFIG_DIR", "~"), ".claude.json")
 
 
 def _settings_of_person() -> dict[str, Any]:
-    path = _settings_file()
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise AoError(f"cannot read '{path}': {error}; see: agent_config.trust") from error
-    return found if isinstance(found, dict) else {}
+    return _program.settings(_settings_file(), json.load, "; see: agent_config.trust")
 
 
 def _trust(repository: str) -> None:
@@ -266,14 +227,10 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _conversations(session: Session) -> list[str]:
-    home = (session.get("agent_config") or {}).get("records") or _home()
+    home = _program.records(session) or _program.folder(*HOME)
     cwd = os.path.realpath(session["workspace_path"])
     name = re.sub("[^a-zA-Z0-9]", lambda found: "-" * (1 + (found[0] > "\uffff")), cwd)
     return sorted(glob.glob(os.path.join(glob.escape(os.path.join(home, "projects", name)), "*.jsonl")))
-
-
-def _name(path: str) -> str:
-    return os.path.basename(path).removesuffix(".jsonl")
 
 
 def _has_begun(path: str) -> bool:
@@ -310,15 +267,9 @@ def _take(state: dict[str, Any], born: str, copied: set[str], conversation: str,
 def _count(state: dict[str, Any], at: str, message: dict[str, Any]) -> None:
     usage, model = message["usage"], message.get("model") or ""
     written = usage.get("cache_creation") or {}
-    counts = {
-        "input_tokens": usage.get("input_tokens") or 0,
-        "output_tokens": usage.get("output_tokens") or 0,
-        "cache_read_tokens": usage.get("cache_read_input_tokens") or 0,
-        "cache_creation_tokens": usage.get("cache_creation_input_tokens") or 0,
-        "cache_creation_1h_tokens": written.get("ephemeral_1h_input_tokens") or 0,
-    }
     if model != "<synthetic>":
-        _tale.count(state, at, model, message["id"], counts)
+        tokens = [*map(usage.get, USAGE), written.get("ephemeral_1h_input_tokens")]
+        _tale.count(state, at, model, message["id"], *tokens)
 
 
 def _activity(entry: dict[str, Any]) -> tuple[str, str] | None:
@@ -379,9 +330,9 @@ def _box(lines: list[str]) -> range | None:
 
 def _dialog(lines: list[str]) -> str:
     """The text of the dialog that is open, and how to be spared it; "" when there is none."""
-    menu = next((place for place in range(len(lines) - 1, -1, -1) if MENU.match(lines[place])), None)
-    if menu is None:
+    menu = _screen.rfind(lines, MENU)
+    if menu < 0:
         return ""
-    begin = next((place + 1 for place in range(menu, -1, -1) if RULE.match(lines[place])), 0)
+    begin = _screen.rfind(lines, RULE, menu) + 1
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip() and not RULE.match(line))
-    return _tale.question(text, START)
+    return _screen.question(text, START)

@@ -20,15 +20,15 @@ import re
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lib import config, proc
-from lib.agent import Check, Launch, Reading, Session, Story, _tale
-from lib.errors import AoError, Unknown
+from lib.agent import Check, Launch, Session, Story, _program, _screen, _tale
+from lib.config import Project
+from lib.errors import Unknown
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
+INTERRUPT = "Escape"
+HOME = ("CODEX_HOME", "~/.codex")
 PERMISSIONS = {
     "permissionless": ["--dangerously-bypass-approvals-and-sandbox"],
     "default": [],  # what the person's own configuration says
@@ -80,10 +80,9 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 
 def resume(project: Project, session: Session) -> Launch | None:
     """In the conversation that was written to last; None when there is none in this worktree any more."""
-    found = {path: thread for path, (thread, is_main) in _rollouts(session, {}).items() if is_main and _has_begun(path)}
-    if not found:
-        return None
-    return _launch([*_flags(project, session), "resume", found[max(found, key=os.path.getmtime)]])
+    mains = {path: thread for path, (thread, is_main) in _rollouts(session, {}).items() if is_main}
+    begun = [path for path in mains if any(_tale.words(path, _said))]
+    return _launch([*_flags(project, session), "resume", mains[max(begun, key=os.path.getmtime)]]) if begun else None
 
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
@@ -92,40 +91,17 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return _tale.story(state)
 
 
-def interrupt() -> str:
-    return "Escape"
-
-
-def read(project: Project, screen: str) -> Reading:
-    """Where its input box is, it works or rests; where there is none, a dialog is open or it is just starting."""
+def _look(screen: str) -> _screen.Look:
     lines = screen.rstrip().split("\n")
     box = _box(lines)
     if box is None:
-        question = _dialog(lines)
-        return Reading("waiting_input", question, is_sure=True) if question else Reading(None)
+        return _screen.without_box(_dialog(lines))
     busy = _busy(lines[:box])
-    if busy.startswith(RETRYING):
-        return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
-    return Reading("active" if busy else "ready", is_sure=True)
+    return _screen.with_box(lines[box][1:].strip() not in PLACEHOLDERS, bool(busy), busy.startswith(RETRYING))
 
 
-def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
-    """Whatever is typed while it works is queued by the program itself."""
-    if has_draft(project, screen):
-        return "its input box holds text"
-    if _box(screen.rstrip().split("\n")) is not None:
-        return ""
-    return "a question is open" if read(project, screen).activity else "it shows no input box"
-
-
-def has_draft(project: Project, screen: str) -> bool:
-    lines = screen.rstrip().split("\n")
-    box = _box(lines)
-    return box is not None and lines[box][1:].strip() not in PLACEHOLDERS
-
-
-def fit(text: str) -> str:
-    return _tale.not_a_command(text)
+read, obstacle, has_draft = _screen.functions(_look)  # whatever is typed while it works is queued by itself
+fit = _tale.fit
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
@@ -134,19 +110,12 @@ def received(project: Project, session: Session, ids: Sequence[str], history: st
     The queue is in no file, and of a long message only the beginning is shown. As long as it works, a message that is
     nowhere may just be on its way out of there.
     """
-    runs = session.get("runtime_state") == "alive"
-    answers: dict[str, bool | None] = dict.fromkeys(ids, None if runs else False)
-    answers |= _tale.arrived((path for path, (_, is_main) in _rollouts(session, {}).items() if is_main), ids, _said)
-    if runs and history is not None:
-        queue, rests = _queue(history), read(project, history).activity == "ready"
-        texts = {one["id"]: one["text"] for one in session.get("inbox") or ()}
-        for id in ids:
-            begin = _tight(fit(texts.get(id, "")))[:QUEUED_SHOWS]
-            if f"(ao message {id})" in queue or (begin and begin in _tight(queue)):
-                answers[id] = True
-            elif not answers[id] and rests and id not in history:
-                answers[id] = False
-    return answers
+    has = _tale.arrived((path for path, (_, is_main) in _rollouts(session, {}).items() if is_main), ids, _said)
+    if session.get("runtime_state") == "alive" and history is not None:
+        queue = _queue(history)
+        begins = {one["id"]: _tight(fit(one["text"]))[:QUEUED_SHOWS] for one in session.get("inbox") or ()}
+        has |= {id for id in ids if begins.get(id) and begins[id] in _tight(queue)} | _tale.among([queue], ids)
+    return _tale.answers(session, ids, has, history, read(project, history or "").activity == "ready")
 
 
 def program(project: Project) -> str | None:
@@ -154,16 +123,13 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    found = [_tale.version("codex")]
-    settings = _settings_of_person()
+    found = [_program.version("codex")]
+    settings = _program.settings(os.path.join(_program.folder(*HOME), "config.toml"), tomllib.load)
     has_key = any(map(os.environ.get, LOGINS)) or "model_provider" in settings
     if not has_key and proc.run("tool", ["codex", "login", "status"]).code:
-        found.append(Check("warning", "nobody seems to be logged in", "codex login"))
+        found.append(_program.logged_out("codex login"))
     accepted = (settings.get("projects") or {}).get(project.path) or {}
-    if accepted.get("trust_level") != "trusted" and not config.setting(project, "agent_config.trust"):
-        remedy = f"start codex once in '{project.path}', or set agent_config.trust: true"
-        found.append(Check("warning", f"it does not trust '{project.path}' yet, and will ask", remedy))
-    return found
+    return found + _program.trust(project, "codex", accepted.get("trust_level") == "trusted")
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -171,7 +137,7 @@ def check(project: Project) -> list[Check]:
 
 def _launch(words: list[str]) -> Launch:
     """Without its daemon, which would outlive the session."""
-    return Launch(["codex", "--no-daemon", *words], {}, "--" in words, _home())
+    return Launch(["codex", "--no-daemon", *words], {}, "--" in words, _program.folder(*HOME))
 
 
 def _flags(project: Project, session: Session) -> list[str]:
@@ -182,8 +148,7 @@ def _flags(project: Project, session: Session) -> list[str]:
     if config.setting(project, "agent_config.trust"):
         settings["projects"] = f'{{{_quoted(project.path)}={{trust_level="trusted"}}}}'
     return [
-        *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *_tale.model(project, session),
+        *_program.options(project, session, PERMISSIONS),
         *(word for name, value in settings.items() for word in ("--config", f"{name}={value}")),
     ]
 
@@ -191,21 +156,6 @@ def _flags(project: Project, session: Session) -> list[str]:
 def _quoted(text: str) -> str:
     """A string of TOML, in which it reads the settings of a start."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _home() -> str:
-    return os.path.expanduser(os.environ.get("CODEX_HOME") or "~/.codex")
-
-
-def _settings_of_person() -> dict[str, Any]:
-    path = os.path.join(_home(), "config.toml")
-    try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise AoError(f"cannot read '{path}': {error}") from error
 
 
 # --- rollouts ---------------------------------------------------------------------------------------------------------
@@ -217,7 +167,7 @@ def _rollouts(session: Session, state: dict[str, Any]) -> dict[str, tuple[str, b
     A day's folder is listed again when it has changed; its time of change is kept in `state` with what was found.
     """
     listed, found = state.setdefault("listed", {}), state.setdefault("rollouts", {})
-    home = (session.get("agent_config") or {}).get("records") or _home()
+    home = _program.records(session) or _program.folder(*HOME)
     here = os.path.realpath(session["workspace_path"])
     for folder in _days(home, session["created_at"]):
         with contextlib.suppress(OSError):
@@ -260,10 +210,6 @@ def _first_line(path: str) -> Rollout:
     return Rollout(str(said.get("id")), str(said.get("cwd")), said.get("thread_source") != "subagent")
 
 
-def _has_begun(path: str) -> bool:
-    return any(_tale.words(path, _said))
-
-
 def _take(state: dict[str, Any], born: str, thread: str, is_main: bool, entry: dict[str, Any]) -> None:
     """Learn from one line of a rollout; sub-agents only cost, and what a fork has copied was another thread's cost."""
     at, kind, said = _tale.noted(entry), entry.get("type"), entry.get("payload") or {}
@@ -280,14 +226,8 @@ def _take(state: dict[str, Any], born: str, thread: str, is_main: bool, entry: d
 def _count(state: dict[str, Any], at: str, model: str, record: dict[str, Any]) -> None:
     usage = record.get("usage") or {}
     cached, written = usage.get("cached_input_tokens") or 0, usage.get("cache_write_input_tokens") or 0
-    counts = {
-        "input_tokens": max(0, (usage.get("input_tokens") or 0) - cached - written),
-        "output_tokens": usage.get("output_tokens") or 0,  # reasoning and all
-        "cache_read_tokens": cached,
-        "cache_creation_tokens": written,
-        "cache_creation_1h_tokens": 0,
-    }
-    _tale.count(state, at, model, str(record.get("response_id")), counts)
+    new, out = max(0, (usage.get("input_tokens") or 0) - cached - written), usage.get("output_tokens")
+    _tale.count(state, at, model, str(record.get("response_id")), new, out, cached, written)
 
 
 def _tell(state: dict[str, Any], at: str, event: dict[str, Any], thread: str) -> None:
@@ -325,11 +265,8 @@ def _reset(text: str, at: str) -> float:
 
 def _box(lines: list[str]) -> int | None:
     """The line in which the input box begins: the last `›`, with nothing behind the text but the status line."""
-    end = next((place for place in range(len(lines) - 1, -1, -1) if BOX_END.match(lines[place])), None)
-    if end is None:
-        return None
-    begin = next((place for place in range(end, -1, -1) if ENTRY.match(lines[place])), None)
-    return begin if begin is not None and lines[begin].startswith("›") else None
+    begin = _screen.rfind(lines, ENTRY, _screen.rfind(lines, BOX_END))
+    return begin if begin >= 0 and lines[begin].startswith("›") else None
 
 
 def _busy(lines: list[str]) -> str:
@@ -357,11 +294,10 @@ def _tight(text: str) -> str:
 
 def _dialog(lines: list[str]) -> str:
     """The text of the dialog that is open, and how to be spared it; "" when there is none."""
-    menu = next((place for place in range(len(lines) - 1, -1, -1) if MENU.match(lines[place])), None)
-    if menu is None:
+    menu = _screen.rfind(lines, MENU)
+    if menu < 0:
         return ""
-    begin = next((place for place in range(menu, -1, -1) if ASKS.match(lines[place])), None)
-    if begin is None:
-        begin = next((place + 1 for place in range(menu - 1, -1, -1) if ENTRY.match(lines[place])), 0)
+    asks = _screen.rfind(lines, ASKS, menu)
+    begin = asks if asks >= 0 else _screen.rfind(lines, ENTRY, menu) + 1
     text = "\n".join(line.strip() for line in lines[begin:] if line.strip())
-    return _tale.question(text, START)
+    return _screen.question(text, START)

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lib import config, launcher
 from lib.agent import Check, Launch, Reading, Session, Story
+from lib.config import Project
 from lib.errors import AoError
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
+INTERRUPT = ""  # a key may mean anything to it
 PROMPT = "{prompt}"
 UNREADABLE = "its agent has no 'ready' pattern, so nobody can tell when it listens; see: agent_config.ready"
 MESSAGE = re.compile(r"\(ao message\s+([a-z0-9-]+)\)")  # a program may wrap the line
@@ -60,10 +59,6 @@ def resume(project: Project, session: Session) -> Launch | None:
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return Story()  # nothing is known of its records
-
-
-def interrupt() -> str:
-    return ""  # a key may mean anything to it
 
 
 def program(project: Project) -> str | None:

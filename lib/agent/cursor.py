@@ -31,15 +31,15 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib import clock, config, git, proc
-from lib.agent import Check, Launch, Reading, Session, Story, _tale, command
+from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale, command
+from lib.config import Project
 from lib.errors import AoError
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
+INTERRUPT = "C-c"  # once: pressed twice at rest it ends the program
+HOME = ("CURSOR_DATA_DIR", "~/.cursor")
 NAMES = ("cursor-agent", "agent")  # other programs are called `agent` too
 VERSION = re.compile(r"\d{4}\.\d\d\.\d\d-")
 PERMISSIONS = {
@@ -54,7 +54,7 @@ START = {  # dialogs at the start, which keep the task from the agent -> how to 
     r"Workspace Trust Required": "agent_config.trust: true accepts this, from version 2026.07.20 on",
     r"Press any key to sign in": "log in with: agent login",
 }
-POINTER = re.compile(r"[→▶](?: |$)")
+POINTER = re.compile(r"[→▶](?: |$)")  # the input box, or the chosen answer of a dialog
 OPTION = re.compile(r"[→▶] (?:\[[a-z]\] |.*\((?:y|n|p|tab|shift\+tab|enter|esc(?: or [a-z])*)\)$)")
 PLACEHOLDERS = ("", "Plan, search, build anything", "Add a follow-up")
 FRAME = " │┃"
@@ -64,11 +64,11 @@ ABOVE = 12  # lines above the chosen answer that may belong to a question
 
 def prepare(project: Project, session: Session) -> None:
     """Never start another program of that name; let it edit unasked where that and no more is allowed."""
-    if shutil.which(_program()):  # that there is none is said by who starts it
-        _version(_program())
+    if shutil.which(_installed()):  # that there is none is said by who starts it
+        _version(_installed())
     path = os.path.join(session["workspace_path"], EDITS_FILE)
     if config.setting(project, "agent_config.permissions") != "auto-edit":
-        if _is_ours(path):
+        if _program.holds(path, EDITS.__eq__):
             os.unlink(path)
     elif not os.path.lexists(path):
         git.exclude(session["workspace_path"], ["/" + EDITS_FILE])
@@ -89,67 +89,51 @@ def launch(project: Project, session: Session, prompt: str | None) -> Launch:
 def resume(project: Project, session: Session) -> Launch | None:
     """In the chat that was written to last; None when there is none in this worktree that can be found."""
     found = [path for path in _chats(session) if any(_tale.words(path, _said))]
-    return _launch(project, session, [f"--resume={_name(found[-1])}"]) if found else None
+    return _launch(project, session, [f"--resume={_tale.name(found[-1])}"]) if found else None
 
 
 def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     """Only which chat it is: its lines have no times, and nobody has said when they are written."""
-    return Story(session_id=next((_name(path) for path in reversed(_chats(session))), ""))
+    return Story(session_id=next((_tale.name(path) for path in reversed(_chats(session))), ""))
 
 
-def interrupt() -> str:
-    return "C-c"  # once: pressed twice at rest it ends the program
-
-
-def read(project: Project, screen: str) -> Reading:
+def _look(screen: str) -> _screen.Look:
     """Where its input box is, it works or rests; never taken for sure."""
     lines = _lines(screen)
-    place = _pointer(lines)
-    if place is None:
+    place = _screen.rfind(lines, POINTER)
+    if place < 0:
         text = "\n".join(lines[-ABOVE:])
-        return Reading("waiting_input", _question(text)) if _hints(text) else Reading(None)
+        asks = bool(_screen.hints(text, START))
+        return _screen.Look(Reading("waiting_input", _question(text)) if asks else Reading(None))
     if OPTION.match(lines[place]):
-        return Reading("waiting_input", _question("\n".join(lines[max(0, place - ABOVE) :])))
-    return Reading("active" if any(map(STOP.search, lines[place:])) else "ready")
+        return _screen.Look(Reading("waiting_input", _question("\n".join(lines[max(0, place - ABOVE) :]))))
+    has_draft = STOP.sub("", lines[place][1:]).strip() not in PLACEHOLDERS
+    if any(map(STOP.search, lines[place:])):
+        return _screen.Look(Reading("active"), has_draft, "it is busy")
+    return _screen.Look(Reading("ready"), has_draft)
 
 
-def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
-    activity = read(project, screen).activity
-    if activity == "waiting_input":
-        return "a question is open"
-    if has_draft(project, screen):
-        return "its input box holds text"
-    return {"ready": "", "active": "it is busy"}.get(activity or "", "it shows no input box")
-
-
-def has_draft(project: Project, screen: str) -> bool:
-    lines = _lines(screen)
-    place = _pointer(lines)
-    if place is None or OPTION.match(lines[place]):
-        return False
-    return STOP.sub("", lines[place][1:]).strip() not in PLACEHOLDERS
-
-
-def fit(text: str) -> str:
-    return _tale.not_a_command(text)
+read, obstacle, has_draft = _screen.functions(_look)
+fit = _tale.fit
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
     """What its transcripts have, and what its screen shows above the input box."""
-    lines = _lines(history or "")
-    box = _pointer(lines)
-    draft = "\n".join(lines[box:]) if box is not None and has_draft(project, history or "") else ""
-    is_at_rest = not draft and read(project, history or "").activity == "ready"
-    return command.shown(session, ids, history or "", draft, is_at_rest) | _tale.arrived(_chats(session), ids, _said)
+    text = history or ""
+    lines, shows = _lines(text), _look(text)
+    draft = "\n".join(lines[_screen.rfind(lines, POINTER) :]) if shows.has_draft else ""
+    is_at_rest = not draft and shows.reading.activity == "ready"
+    has = dict.fromkeys(_tale.arrived(_chats(session), ids, _said), True)
+    return {**command.shown(session, ids, text, draft, is_at_rest), **has}
 
 
 def program(project: Project) -> str | None:
-    return _program()
+    return _installed()
 
 
 def check(project: Project) -> list[Check]:
     found = [
-        Check("ok", _version(_program())),
+        Check("ok", _version(_installed())),
         Check("warning", "ao was not tried with the real program", "look at its terminal now and then: ao-attach"),
     ]
     if not os.environ.get("CURSOR_API_KEY"):
@@ -163,7 +147,7 @@ def check(project: Project) -> list[Check]:
     return found
 
 
-def _program() -> str:
+def _installed() -> str:
     return next((name for name in NAMES if shutil.which(name)), NAMES[0])
 
 
@@ -178,24 +162,13 @@ def _version(name: str) -> str:
 
 def _launch(project: Project, session: Session, words: list[str]) -> Launch:
     flags = [
-        *PERMISSIONS[config.setting(project, "agent_config.permissions")],
-        *_tale.model(project, session),
+        *_program.options(project, session, PERMISSIONS),
         *(["--trust"] if config.setting(project, "agent_config.trust") else []),
     ]
-    return Launch([_program(), *flags, *words], {}, "--" in words, _home())
-
-
-def _is_ours(path: str) -> bool:
-    with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
-        return file.read() == EDITS
-    return False
+    return Launch([_installed(), *flags, *words], {}, "--" in words, _program.folder(*HOME))
 
 
 # --- transcripts ------------------------------------------------------------------------------------------------------
-
-
-def _home() -> str:
-    return os.path.expanduser(os.environ.get("CURSOR_DATA_DIR") or "~/.cursor")
 
 
 def _chats(session: Session) -> list[str]:
@@ -203,7 +176,7 @@ def _chats(session: Session) -> list[str]:
 
     How a folder is named was recorded in three ways, and a transcript in two places.
     """
-    home = (session.get("agent_config") or {}).get("records") or _home()
+    home = _program.records(session) or _program.folder(*HOME)
     path = os.path.realpath(session["workspace_path"]).lstrip("/")
     names = {re.sub("[^a-zA-Z0-9]", "-", path), re.sub("[^a-zA-Z0-9]+", "-", path)}
     names.add(re.sub("[^a-zA-Z0-9]", "-", path.replace(".", "")))
@@ -215,10 +188,6 @@ def _chats(session: Session) -> list[str]:
                 changed[found] = os.path.getmtime(found)
     born = clock.parse(session["created_at"]) or 0.0
     return sorted((one for one, at in changed.items() if at >= born), key=lambda one: changed[one])
-
-
-def _name(path: str) -> str:
-    return os.path.basename(path).removesuffix(".jsonl")
 
 
 def _said(entry: dict[str, Any]) -> str:
@@ -235,14 +204,5 @@ def _lines(screen: str) -> list[str]:
     return [line for line in (line.strip(FRAME) for line in screen.split("\n")) if re.search(r"\w|→", line)]
 
 
-def _pointer(lines: list[str]) -> int | None:
-    """The last line that is pointed at: the input box, or the chosen answer of a dialog."""
-    return next((place for place in range(len(lines) - 1, -1, -1) if POINTER.match(lines[place])), None)
-
-
-def _hints(text: str) -> list[str]:
-    return [f"({hint})" for pattern, hint in START.items() if re.search(pattern, text)]
-
-
 def _question(text: str) -> str:
-    return "\n".join([text[-_tale.LONGEST :], *_hints(text)])
+    return "\n".join([text[-_tale.LONGEST :], *_screen.hints(text, START)])

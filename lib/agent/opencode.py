@@ -21,15 +21,14 @@ import re
 import time
 import urllib.parse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib import clock, config, git, proc
-from lib.agent import Check, Launch, Reading, Session, Story, _tale
+from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
+from lib.config import Project
 from lib.errors import AoError, Unknown
 
-if TYPE_CHECKING:
-    from lib.config import Project
-
+INTERRUPT = "Escape Escape"
 # Of what fits the last counts, and a name that a person has configured too keeps its place there: before a "*" that
 # comes later. Written with a star behind, each is another name and stands in this order behind all of a person's.
 HARMLESS = dict.fromkeys(("read*", "glob*", "grep*", "list*", "todowrite*", "question*", "skill*", "task*"), "allow")
@@ -59,6 +58,7 @@ SETTLED = 2.0  # seconds without a write after which the files' times of change 
 
 BOX_END = re.compile(r"^\s*╹▀{20}")
 BAR = re.compile(r"^\s*┃ ?")
+NO_BAR = re.compile(r"^(?!\s*┃)")
 BESIDE = re.compile(r"\s{20}")  # the side bar begins behind it
 PLACEHOLDER = re.compile(r'Ask anything(?:…|\.\.\.) ".*"$')
 SHELL = re.compile(r"^Shell\b")  # in the line below the text: it is run
@@ -100,62 +100,33 @@ def recall(project: Project, session: Session, state: dict[str, Any]) -> Story:
     return _tale.story(state)
 
 
-def interrupt() -> str:
-    return "Escape Escape"
-
-
-def read(project: Project, screen: str) -> Reading:
-    """Where its input box is, it works or rests; where there is none, a dialog is open or it is just starting."""
+def _look(screen: str) -> _screen.Look:
     lines = screen.rstrip().split("\n")
     box = _box(lines)
     if box is None:
-        question = _dialog(lines)
-        return Reading("waiting_input", question, is_sure=True) if question else Reading(None)
-    below = "\n".join(lines[box.stop :])
+        return _screen.without_box(_dialog(lines))
+    below, text = "\n".join(lines[box.stop :]), "\n".join(map(_text, lines[box.start : box.stop - 2])).strip()
+    shown = _screen.with_box(bool(text) and not PLACEHOLDER.match(text), bool(BUSY.search(below)))
     retry = RETRYING.search(below)
     if retry:
-        return _retry(retry["number"], retry["wait"] or "")
-    return Reading("active" if BUSY.search(below) else "ready", is_sure=True)
-
-
-def obstacle(project: Project, screen: str, is_awaited: bool = False) -> str:
-    """Whatever is typed while it works is queued by the program itself."""
-    lines = screen.rstrip().split("\n")
-    box = _box(lines)
-    if box is None:
-        return "a question is open" if _dialog(lines) else "it shows no input box"
-    if has_draft(project, screen):
-        return "its input box holds text"
+        shown = shown._replace(reading=_retry(retry["number"], retry["wait"] or ""))
     if any(map(WINDOW.search, lines)):
-        return "a window is open in it"
-    return "it would run what is typed" if SHELL.match(_text(lines[box.stop - 2])) else ""
+        return shown._replace(refuses="a window is open in it")
+    is_shell = SHELL.match(_text(lines[box.stop - 2]))
+    return shown._replace(refuses="it would run what is typed") if is_shell else shown
 
 
-def has_draft(project: Project, screen: str) -> bool:
-    lines = screen.rstrip().split("\n")
-    box = _box(lines)
-    text = "\n".join(map(_text, lines[box.start : box.stop - 2])).strip() if box else ""
-    return bool(text) and not PLACEHOLDER.match(text)
-
-
-def fit(text: str) -> str:
-    """It folds long pastes, and takes them as they are; where a person has switched that off, it would run them."""
-    return _tale.not_a_command(text)
+read, obstacle, has_draft = _screen.functions(_look)  # whatever is typed while it works is queued by itself
+fit = _tale.fit  # it folds long pastes; where a person has switched that off, it would run them
 
 
 def received(project: Project, session: Session, ids: Sequence[str], history: str | None) -> dict[str, bool | None]:
     """What its conversations hold of a person, which they do as soon as it has taken it."""
-    runs = session.get("runtime_state") == "alive"
-    rests = history is not None and read(project, history).activity == "ready"
     try:
-        texts = [text for _, text in _said(session)]
+        has = _tale.among([text for _, text in _said(session)], ids)
     except Unknown:
         return dict.fromkeys(ids)
-    answers = dict[str, bool | None]()
-    for id in ids:
-        is_there = any(f"(ao message {id})" in text for text in texts)
-        answers[id] = True if is_there else None if runs and (not rests or id in (history or "")) else False
-    return answers
+    return _tale.answers(session, ids, has, history, read(project, history or "").activity == "ready")
 
 
 def program(project: Project) -> str | None:
@@ -163,15 +134,15 @@ def program(project: Project) -> str | None:
 
 
 def check(project: Project) -> list[Check]:
-    said = proc.run("tool", ["opencode", "--version"])
-    if said.code:
-        return [Check("bad", f"opencode --version: {said.err.strip()}")]
-    found = [Check("ok", f"opencode {said.out.strip()}")]
+    version = _program.version("opencode")
+    if version.state == "bad":
+        return [version]
+    found = [version._replace(text=f"opencode {version.text}")]
     offline = {**os.environ, "OPENCODE_DISABLE_MODELS_FETCH": "1"}
     listed = proc.run("tool", ["opencode", "providers", "list"], env=offline)
     logins = re.findall(r"(\d+) (?:credential|environment variable)", listed.out)
     if not (listed.code or any(map(int, logins)) or _names_provider()):
-        found.append(Check("warning", "nobody seems to be logged in", "opencode auth login"))
+        found.append(_program.logged_out("opencode auth login"))
     return found
 
 
@@ -186,7 +157,7 @@ def _launch(project: Project, session: Session, words: list[str]) -> Launch:
         settings |= {"permission": permission, "agent": {**SETTINGS["agent"], **own}}  # type: ignore[dict-item]
     if config.setting(project, "agent_config.system_prompt"):
         settings["instructions"] = [_instructions(session)]
-    argv = ["opencode", *flags, *_tale.model(project, session), *words]
+    argv = ["opencode", *flags, *_program.model(project, session), *words]
     has_prompt = any(word.startswith("--prompt=") for word in words)
     return Launch(argv, {"OPENCODE_CONFIG_CONTENT": json.dumps(settings)}, has_prompt, os.path.dirname(_file({})))
 
@@ -200,21 +171,17 @@ def _instructions(session: Session) -> str:
 
 def _names_provider() -> bool:
     """Whether the person's configuration says where a model is."""
-    home = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    for name in ("config.json", "opencode.json", "opencode.jsonc"):
-        with contextlib.suppress(OSError), open(os.path.join(home, "opencode", name), encoding="utf-8") as file:
-            if '"provider"' in file.read():
-                return True
-    return False
+    home = os.path.join(_program.folder("XDG_CONFIG_HOME", "~/.config"), "opencode")
+    names = ("config.json", "opencode.json", "opencode.jsonc")
+    return any(_program.holds(os.path.join(home, name), lambda text: '"provider"' in text) for name in names)
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
 
 
 def _file(session: Session) -> str:
-    folder = (session.get("agent_config") or {}).get("records")
-    home = os.path.expanduser(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
-    return os.path.join(folder or os.path.join(home, "opencode"), "opencode.db")
+    home = os.path.join(_program.folder("XDG_DATA_HOME", "~/.local/share"), "opencode")
+    return os.path.join(_program.records(session) or home, "opencode.db")
 
 
 def _whose(session: Session) -> tuple[str, str, int]:
@@ -275,15 +242,9 @@ def _read(session: Session, state: dict[str, Any], conversation: str, is_main: b
 
 def _count(state: dict[str, Any], at: str, id: str, message: dict[str, Any]) -> None:
     tokens = message.get("tokens") or {}
-    cache = tokens.get("cache") or {}
-    counts = {
-        "input_tokens": tokens.get("input") or 0,
-        "output_tokens": (tokens.get("output") or 0) + (tokens.get("reasoning") or 0),
-        "cache_read_tokens": cache.get("read") or 0,
-        "cache_creation_tokens": cache.get("write") or 0,
-        "cache_creation_1h_tokens": 0,
-    }
-    _tale.count(state, at, message.get("modelID") or "", id, counts)
+    cache, out = tokens.get("cache") or {}, (tokens.get("output") or 0) + (tokens.get("reasoning") or 0)
+    counts = (tokens.get("input"), out, cache.get("read"), cache.get("write"))
+    _tale.count(state, at, message.get("modelID") or "", id, *counts)
 
 
 def _activity(message: dict[str, Any], created: int, asks: list[tuple[Any, ...]]) -> tuple[str, int, str]:
@@ -313,22 +274,19 @@ def _retry(number: str, said: str) -> Reading:
     if wait < LONG:
         return Reading("blocked", trouble="the model does not answer; it is tried again", is_sure=True)
     trouble = f"its usage limit is reached (attempt {number})"
-    return Reading("blocked", trouble=trouble, is_sure=True, key=interrupt(), wait=wait)
+    return Reading("blocked", trouble=trouble, is_sure=True, key=INTERRUPT, wait=wait)
 
 
 def _box(lines: list[str]) -> range | None:
     """The lines of the input box: the text, a line about the model, the lower edge."""
-    end = next((place for place in range(len(lines) - 1, -1, -1) if BOX_END.match(lines[place])), None)
-    if end is None:
-        return None
-    above = next((place for place in range(end - 1, -1, -1) if not BAR.match(lines[place])), -1)
-    return range(above + 1, end + 1)
+    end = _screen.rfind(lines, BOX_END)
+    return range(_screen.rfind(lines, NO_BAR, end) + 1, end + 1) if end >= 0 else None
 
 
 def _dialog(lines: list[str]) -> str:
     """The text of the dialog that is open, "" when there is none."""
-    end = next((place for place in range(len(lines), 0, -1) if BAR.match(lines[place - 1])), 0)
-    begin = next((place + 1 for place in range(end - 1, -1, -1) if not BAR.match(lines[place])), 0)
+    end = _screen.rfind(lines, BAR) + 1
+    begin = _screen.rfind(lines, NO_BAR, end) + 1
     if not any(map(KEYS.search, lines[begin:end])):
         return ""
     return "\n".join(text for text in map(_text, lines[begin:end]) if text and not KEYS.search(text))[: _tale.LONGEST]

@@ -20,6 +20,7 @@ from lib.errors import AoError
 
 Session = Mapping[str, Any]
 Pull = dict[str, Any]
+Said = Mapping[str, Any]  # a review: {decision(approved, changes_requested, commented) author body file line}
 UNASKED: Pull = {}  # in place of a pull request: it was not asked about now, and what is recorded of it holds
 
 
@@ -50,6 +51,27 @@ class Comment(NamedTuple):
     url: str
     file: str = ""
     line: int = 0
+
+
+def ci(checks: Sequence[Mapping[str, Any]]) -> Pull:
+    """What of a pull request's shape its checks tell."""
+    statuses = {check["status"] for check in checks}
+    failed = sorted(check["name"] for check in checks if check["status"] == "failed")
+    waits, passes = statuses & {"pending", "running"}, "passing" if "passed" in statuses else "none"
+    return {
+        "ci_status": "failing" if failed else "pending" if waits else passes,
+        "ci_checks": checks,
+        "failing_checks": len(failed),
+        "failing_check_names": failed[:5],
+    }
+
+
+def threads(said: Sequence[Comment]) -> Pull:
+    """What of a pull request's shape its open comments tell."""
+    return {
+        "threads": [one.id for one in said if not one.is_bot],
+        "bot_threads": [one.id for one in said if one.is_bot],
+    }
 
 
 class Scm(Protocol):
@@ -96,19 +118,8 @@ class Scm(Protocol):
     # Goal-state: `close` without merging, `reopen`, or `ready` when it is a draft no longer.
     def set_state(self, home: str, project: Project, session: Session, word: str, now: str) -> Pull: ...
 
-    # Add a review: a decision (approved, changes_requested, commented) and what is said: {body, file, line}. author is
-    # the name that a person gives, "" for none.
-    def review(
-        self,
-        home: str,
-        project: Project,
-        session: Session,
-        decision: str,
-        author: str,
-        actor: str,
-        now: str,
-        said: Mapping[str, Any],
-    ) -> Pull: ...
+    # Add a review.
+    def review(self, home: str, project: Project, session: Session, said: Said, actor: str, now: str) -> Pull: ...
 
     # Settle a comment.
     def resolve(self, home: str, project: Project, session: Session, thread: str) -> Pull: ...

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from lib import clock, config, git, paths, proc, render, store
@@ -19,8 +18,6 @@ from lib.config import Project
 from lib.errors import AoError, reason
 from lib.scm import _pulls, _scratch
 
-FAILED = ("failed",)
-WAITING = ("pending", "running")
 ERROR, RETRY = "ERROR", "RETRY"  # conclusions of a check that could not be run, and of one that is tried again now
 RETRY_AFTER = 300.0  # seconds
 MOST_DEATHS = 20  # of processes one after the other: a check that takes all memory would die for ever
@@ -51,15 +48,6 @@ def newest(record: _pulls.Record, head: str, base: str) -> dict[str, Run]:
 def commits(record: _pulls.Record) -> tuple[str, str]:
     """The head and base that checks must have been made with, as the last look found them."""
     return record["head_sha"], record["against"].get("base_sha", "")
-
-
-def roll_up(statuses: Sequence[str]) -> str:
-    """failing, pending, passing or none for the statuses of a pull request's checks."""
-    if any(status in FAILED for status in statuses):
-        return "failing"
-    if any(status in WAITING for status in statuses):
-        return "pending"
-    return "passing" if "passed" in statuses else "none"
 
 
 def run(home: str, project: Project, number: int, again: bool = False) -> list[Run]:
@@ -94,7 +82,8 @@ def _begun(
     """A run of a check as it begins; of one that is still marked running the process died."""
     head, base = commits
     deaths = before.get("deaths", 0) + 1 if before and before["status"] == "running" else 0
-    log = _log(home, project, f"{number}-{head[:10]}-{base[:10]}-{place}", entry["name"])
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", entry["name"])[:20]
+    log = paths.log(home, "ci", project.id, f"{number}-{head[:10]}-{base[:10]}-{place}-{slug}.txt")
     known = {"name": entry["name"], "head_sha": head, "base_sha": base, "log": log}
     return {**known, "status": "running", "conclusion": "", "lines": "", "at": _now(), "deaths": deaths}
 
@@ -187,11 +176,6 @@ def _shown(name: str, run: Run | None, alive: bool) -> dict[str, str]:
 
 def _is_done(run: Run | None) -> bool:
     return run is not None and run["status"] != "running" and run["conclusion"] != ERROR
-
-
-def _log(home: str, project: Project, key: str, name: str) -> str:
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", name)[:20]
-    return paths.log(home, "ci", project.id, f"{key}-{slug}.txt")
 
 
 def _now() -> str:

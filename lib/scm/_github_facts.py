@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lib import scm
 from lib.clock import parse
-from lib.scm import Comment, Pull
+from lib.scm import Comment, Pull, Said
 
 Raw = Mapping[str, Any]
 
@@ -28,7 +29,6 @@ HUNK_LINES = 5  # of a diff, above a comment
 def pull(raw: Raw, owner: str, repo: str, said: Sequence[Comment], merge: Mapping[str, Any]) -> Pull:
     """The facts of a pull request; `said` is what of it is not settled, `merge` the project's settings."""
     found = checks(raw["checks"])
-    failed = sorted(check["name"] for check in found if check["status"] == "failed")
     opinions = {_author(review): review["state"] for review in _reviews(raw, "latestOpinionatedReviews")}
     approved = [one.author for one in approvals(raw)]
     decision = _decision(raw, opinions, approved, merge)
@@ -45,17 +45,13 @@ def pull(raw: Raw, owner: str, repo: str, said: Sequence[Comment], merge: Mappin
         "is_draft": raw["isDraft"],
         "state": raw["state"].lower(),
         "from_fork": raw["isCrossRepository"],
-        "ci_status": roll_up({check["status"] for check in found}),
-        "ci_checks": found,
-        "failing_checks": len(failed),
-        "failing_check_names": failed[:5],
+        **scm.ci(found),
         "review_decision": decision,
         "approved_by": sorted(approved),
         "mergeable": MERGEABLE.get(raw["mergeable"]),
         "additions": raw["additions"],
         "deletions": raw["deletions"],
-        "threads": [one.id for one in said if not one.is_bot],
-        "bot_threads": [one.id for one in said if one.is_bot],
+        **scm.threads(said),
         "forge_blockers": blockers(raw, found, decision, merge) if raw["state"] == "OPEN" else [],
     }
 
@@ -83,12 +79,6 @@ def _key(node: Raw) -> tuple[str, str]:
     """The workflow ("" without one) and the name of a check."""
     run = (node.get("checkSuite") or {}).get("workflowRun") or {}
     return str((run.get("workflow") or {}).get("name") or ""), str(node.get("name") or node.get("context"))
-
-
-def roll_up(statuses: set[str]) -> str:
-    if "failed" in statuses:
-        return "failing"
-    return "pending" if statuses & {"pending", "running"} else "passing" if "passed" in statuses else "none"
 
 
 def comments(
@@ -139,12 +129,12 @@ def approvals(raw: Raw) -> list[Comment]:
     return [_comment(one, one["body"]) for one in approving]
 
 
-def has_said(raw: Raw, threads: Mapping[str, Raw], decision: str, said: Raw) -> bool:
+def has_said(raw: Raw, threads: Mapping[str, Raw], said: Said) -> bool:
     """Whether whoever asks has already said this about the current head: a process may have died after it."""
     notes = [(thread, note) for thread in threads.values() for note in thread["comments"]["nodes"]]
     if said["file"]:
         return any(t["path"] == said["file"] and n["viewerDidAuthor"] and n["body"] == said["body"] for t, n in notes)
-    wanted = (decision.upper(), said["body"], raw["headRefOid"], True)
+    wanted = (said["decision"].upper(), said["body"], raw["headRefOid"], True)
     reviews = _reviews(raw, "latestOpinionatedReviews") + _reviews(raw, "reviews")
     return wanted in [(r["state"], r["body"], (r["commit"] or {}).get("oid"), r["viewerDidAuthor"]) for r in reviews]
 

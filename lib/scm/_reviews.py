@@ -12,19 +12,19 @@ from typing import Any
 
 from lib import git, render
 from lib.errors import AoError
-from lib.scm import Comment, _pulls
+from lib.scm import Comment, Said, _pulls
 
 
-def add(record: _pulls.Record, decision: str, author: str, session: str, at: str, said: Mapping[str, Any]) -> None:
-    """Add a review to a pull request. `said`: body, file, line."""
+def add(record: _pulls.Record, session: str, at: str, said: Said) -> None:
+    """Add a review to a pull request."""
     if record["state"] != "open":
         raise AoError(f"cannot review pull request '{record['number']}': it is {record['state']}")
-    if decision != "commented":
-        refuse_author(record, author, session, "reviews")
+    if said["decision"] != "commented":
+        refuse_author(record, said["author"], session, "reviews")
     reviews = record["reviews"]
-    entry = {"author": author, "session": session, "decision": decision, "head_sha": record["head_sha"]}
-    entry |= {"resolved": False, **said}
-    newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == author), {})
+    entry = {"author": said["author"], "session": session, "decision": said["decision"]}
+    entry |= {"head_sha": record["head_sha"], "resolved": False, **said}
+    newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == said["author"]), {})
     if all(newest.get(key) == value for key, value in entry.items()):
         return  # who was killed after it was saved, and writes it again, says nothing new
     reviews.append({"id": f"pr{record['number']}-{len(reviews) + 1}", "at": at, **entry})
@@ -100,14 +100,10 @@ def approvals(record: _pulls.Record, url: str) -> list[Comment]:
     return [_comment(newest[name], url) for name in approve]
 
 
-def _comment(e: Mapping[str, Any], url: str) -> Comment:
-    return Comment(
-        e["id"], e["author"], is_bot(e["author"]), e["body"], f"{url}#{e['id']}", e["file"], e.get("line") or 0
-    )
-
-
-def is_bot(author: str) -> bool:
-    return author.endswith("[bot]")
+def _comment(entry: Mapping[str, Any], url: str) -> Comment:
+    id, author = entry["id"], entry["author"]
+    place = entry["file"], entry.get("line") or 0
+    return Comment(id, author, author.endswith("[bot]"), entry["body"], f"{url}#{id}", *place)
 
 
 def _is_own(record: _pulls.Record, entry: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from lib.scm import (
     Failure,
     Moved,
     Pull,
+    Said,
     Session,
     _github_facts,
     _github_find,
@@ -63,7 +64,8 @@ def look(
             memory.note(session, found)
         except AoError as error:  # of this one alone nothing is known
             answer[session["id"]] = error
-    memory.save(sessions, not fresh, seen.was_too_much)
+    was_too_much = any(isinstance(error, gh.NoAnswer) for error in seen.unknown.values())
+    memory.save(sessions, not fresh, was_too_much)
     if not fresh and seen.points:
         gh.note_round(home, repo.host, project.id, seen.points)
     if seen.unknown and all(isinstance(found, AoError) for found in answer.values()):
@@ -79,15 +81,11 @@ class _Look:
         self._strangers, self._size = strangers, size  # see Memory
         self._pulls: dict[int, _github_query.Raw] = {}
         self._branches: dict[str, list[_github_query.Raw]] = {}
-        self._threads: dict[str, _github_query.Raw] = {}
+        self.threads: dict[str, _github_query.Raw] = {}
         self._remarks: dict[str, _github_query.Raw] = {}  # by the id of the pull request
         self._missing: list[int] = []
         self.unknown: dict[int | str, Exception] = {}  # by number, branch, or thread: why it could not be shown
         self.points = 0
-
-    @property
-    def was_too_much(self) -> bool:
-        return any(isinstance(error, gh.NoAnswer) for error in self.unknown.values())
 
     def ask(self, sessions: Sequence[Session]) -> None:
         """Ask for everything that is needed to tell the pull requests of these sessions."""
@@ -103,7 +101,7 @@ class _Look:
         ids = [id for raw in self._pulls.values() for id in _github_facts.talked_about(raw)]
         for shown, points in self._in_parts(ids, self._size * TALKS, _github_query.talks):
             for id, raw in shown.items():
-                (self._threads if "path" in raw else self._remarks)[id] = raw
+                (self.threads if "path" in raw else self._remarks)[id] = raw
             self.points += points
 
     def pull_of(self, session: Session) -> Pull | None:
@@ -112,32 +110,20 @@ class _Look:
         return self.facts(number, session) if number else None
 
     def facts(self, number: int, session: Session = NOBODY) -> Pull:
-        raw, merge = self._raw(number), config.setting(self._project, "merge")
+        raw, merge = self.raw(number), config.setting(self._project, "merge")
         return _github_facts.pull(raw, self._repo.owner, self._repo.name, self.comments(number, session), merge)
 
     def comments(self, number: int, session: Session) -> list[Comment]:
-        raw = self._raw(number)
+        raw = self.raw(number)
         ids = _github_facts.talked_about(raw)
         for id in ids:
             if id in self.unknown:
                 raise self._why(id)
-        threads = {id: self._threads[id] for id in ids if id in self._threads}
+        threads = {id: self.threads[id] for id in ids if id in self.threads}
         remarks = self._remarks[raw["id"]]["comments"]["nodes"] if raw["id"] in self._remarks else []
         return _github_facts.comments(raw, threads, session, remarks)
 
-    def approvals(self, number: int) -> list[Comment]:
-        return _github_facts.approvals(self._raw(number))
-
-    def has_said(self, number: int, decision: str, said: Mapping[str, Any]) -> bool:
-        return _github_facts.has_said(self._raw(number), self._threads, decision, said)
-
-    def thread_of(self, comment: str) -> str:
-        for id, raw in self._threads.items():
-            if any(comment.partition("@")[0] == one["id"] for one in raw["comments"]["nodes"]):
-                return id
-        raise AoError(f"there is no open thread with the comment '{comment}'")
-
-    def _raw(self, number: int) -> _github_query.Raw:
+    def raw(self, number: int) -> _github_query.Raw:
         if number in self._missing:
             raise AoError(f"there is no pull request '{number}' in '{self._repo}'; see: ao-pr list")
         if number not in self._pulls:
@@ -203,7 +189,7 @@ def comments(home: str, project: Project, session: Session) -> list[Comment]:
 def approvals(home: str, project: Project, session: Session) -> list[Comment]:
     """What those wrote who approve."""
     number, seen = _shown(home, project, session)
-    return seen.approvals(number)
+    return _github_facts.approvals(seen.raw(number))
 
 
 def ci_wanted(pull: Pull, project: Project) -> bool:
@@ -367,28 +353,19 @@ def set_state(home: str, project: Project, session: Session, word: str, now: str
     return pull(home, project, session)
 
 
-def review(
-    home: str,
-    project: Project,
-    session: Session,
-    decision: str,
-    author: str,
-    actor: str,
-    now: str,
-    said: Mapping[str, Any],
-) -> Pull:
+def review(home: str, project: Project, session: Session, said: Said, actor: str, now: str) -> Pull:
     """Post a review in the name that `gh` is logged in as; what it said already of this head is not said again."""
-    if author:
+    if said["author"]:
         raise AoError("a review at GitHub is in the name that gh is logged in as; leave out --as")
     repo, (number, seen) = gh.repository(project), _shown(home, project, session)
     if said["file"] and not said["line"]:  # GitHub has no place for it
         said = {**said, "body": f"{said['file']}: {said['body']}", "file": ""}
-    fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[decision]}
+    fields: dict[str, Any] = {"commit_id": seen.facts(number)["head_sha"], "event": EVENTS[said["decision"]]}
     if said["file"]:
         fields["comments"] = [{"path": said["file"], "body": said["body"], "line": said["line"], "side": "RIGHT"}]
     else:
         fields["body"] = said["body"]
-    if not seen.has_said(number, decision, said):
+    if not _github_facts.has_said(seen.raw(number), seen.threads, said):
         try:
             gh.ask(home, repo.host, repo.path("pulls", number, "reviews"), "POST", fields)
         except gh.Refused as error:
@@ -401,8 +378,12 @@ def review(
 def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
     """Settle the thread that holds a comment, by the comment's id."""
     _, seen = _shown(home, project, session)
-    gh.mutate(home, gh.repository(project).host, "resolveReviewThread", "threadId", seen.thread_of(thread))
-    return pull(home, project, session)
+    comment = thread.partition("@")[0]
+    for id, raw in seen.threads.items():
+        if any(one["id"] == comment for one in raw["comments"]["nodes"]):
+            gh.mutate(home, gh.repository(project).host, "resolveReviewThread", "threadId", id)
+            return pull(home, project, session)
+    raise AoError(f"there is no open thread with the comment '{thread}'")
 
 
 def program(project: Project) -> str | None:

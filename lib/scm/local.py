@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib import config, git, render
+from lib import config, git, render, scm
 from lib.clock import Clock, iso
 from lib.config import Project
 from lib.errors import AoError, Unknown
@@ -22,6 +22,7 @@ from lib.scm import (
     Failure,
     Moved,
     Pull,
+    Said,
     Session,
     _checks,
     _follow,
@@ -57,14 +58,13 @@ def look(
 def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
     """What a pull request's file says, in the shape of a session's `pr`."""
     checks = _checks.listed(home, project, record)
-    failed = sorted(check["name"] for check in checks if check["status"] in _checks.FAILED)
-    threads = _reviews.open_threads(record)
+    link = url(home, project, record)
     said = _reviews.decisions(record)
     against = record["against"]
     is_known = against.get("head_sha") == record["head_sha"]
     return {
         "number": record["number"],
-        "url": url(home, project, record),
+        "url": link,
         "title": record["title"],
         "owner": "",
         "repo": project.id,
@@ -75,18 +75,14 @@ def facts(home: str, project: Project, record: _pulls.Record) -> Pull:
         "is_draft": record["is_draft"],
         "state": record["state"],
         "from_fork": False,
-        "ci_status": _checks.roll_up([check["status"] for check in checks]),
-        "ci_checks": checks,
+        **scm.ci(checks),
         "expected_checks": [check["name"] for check in checks],
-        "failing_checks": len(failed),
-        "failing_check_names": failed[:5],
         "review_decision": _reviews.verdict(record, config.setting(project, "merge.require_review")),
         "approved_by": sorted(name for name, decision in said.items() if decision == "approved"),
         "mergeable": against.get("mergeable") if is_known else None,
         "additions": against.get("additions", 0),
         "deletions": against.get("deletions", 0),
-        "threads": [entry["id"] for entry in threads if not _reviews.is_bot(entry["author"])],
-        "bot_threads": [entry["id"] for entry in threads if _reviews.is_bot(entry["author"])],
+        **scm.threads(_reviews.comments(record, link)),
         "head_seen_at": record["head_seen_at"],
         "forge_blockers": [record["note"]] if record["note"] else [],
     }
@@ -101,7 +97,7 @@ def failures(home: str, project: Project, session: Session) -> list[Failure]:
     record = _wanted(home, project, session)
     steps = {entry["name"]: entry["run"] for entry in config.setting(project, "ci")}
     runs = _checks.newest(record, *_checks.commits(record)).values()
-    red = [run for run in runs if run["status"] in _checks.FAILED and run["name"] in steps]
+    red = [run for run in runs if run["status"] == "failed" and run["name"] in steps]
     return [Failure(run["name"], f"file://{run['log']}", steps[run["name"]], run["lines"]) for run in red]
 
 
@@ -261,22 +257,14 @@ def take_over(home: str, project: Project, session: Session, number: int) -> Pul
     return facts(home, project, _pulls.change(home, project.id, number, change))
 
 
-def review(
-    home: str,
-    project: Project,
-    session: Session,
-    decision: str,
-    author: str,
-    actor: str,
-    now: str,
-    said: Mapping[str, Any],
-) -> Pull:
+def review(home: str, project: Project, session: Session, said: Said, actor: str, now: str) -> Pull:
     """Add a review by `author`; without a name by whoever acts: the session `actor`, "" for a person."""
-    author = " ".join(render.harmless(author or actor or person(project)).split())
-    said, record = {**said, "body": render.harmless(said["body"])}, _wanted(home, project, session)
-    if said.get("file") and record["state"] == "open":
-        _reviews.check_place(project.path, record, said["file"], said.get("line") or 0)
-    return _edit(home, project, session, lambda fields: _reviews.add(fields, decision, author, actor, now, said))
+    author = " ".join(render.harmless(said["author"] or actor or person(project)).split())
+    said = {**said, "author": author, "body": render.harmless(said["body"])}
+    record = _wanted(home, project, session)
+    if said["file"] and record["state"] == "open":
+        _reviews.check_place(project.path, record, said["file"], said["line"] or 0)
+    return _edit(home, project, session, lambda fields: _reviews.add(fields, actor, now, said))
 
 
 def resolve(home: str, project: Project, session: Session, thread: str) -> Pull:
