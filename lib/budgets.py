@@ -18,13 +18,17 @@ class Budget(NamedTuple):
     raised: Mapping[str, float] = {}  # USD that a person has added, by day or month
     today: str = ""
 
-    def exceeded(self, session: Session) -> str:
-        """The limit that keeps a session from going on, "" when none does."""
-        return self._first(session, 1.0)
+    def exceeded(self, session: Session, part: float = 1.0) -> str:
+        """The limit that keeps a session from going on, or of which that part is used; "" when there is none."""
+        limit = self.limits.get(SESSION)
+        used = float((session.get("cost") or {}).get("cost_usd") or 0.0)
+        if limit is not None and used >= part * (limit + float(session.get("budget_raised") or 0.0)):
+            return SESSION
+        return self.of_project(part)
 
     def near(self, session: Session) -> str:
         """The limit of which more than `warn_at` is used, "" when there is none."""
-        return self._first(session, self.warn_at)
+        return self.exceeded(session, self.warn_at)
 
     def uncounted(self, session: Session) -> list[str]:
         """The models of a session of which no price is known, so that no limit counts them; [] without a limit."""
@@ -41,18 +45,9 @@ class Budget(NamedTuple):
 
     def of_project(self, part: float = 1.0) -> str:
         """The limit of the whole project of which that part is used, "" when there is none."""
-        return next((name for name in PERIODS if self._is_used(name, part)), "")
-
-    def _first(self, session: Session, part: float) -> str:
-        limit = self.limits.get(SESSION)
-        used = float((session.get("cost") or {}).get("cost_usd") or 0.0)
-        if limit is not None and used >= part * (limit + float(session.get("budget_raised") or 0.0)):
-            return SESSION
-        return self.of_project(part)
-
-    def _is_used(self, name: str, part: float) -> bool:
-        limit, period = self.limits.get(name), self.today[: PERIODS[name]]
-        if limit is None:
-            return False
-        used = sum(usd for day, usd in self.spent.items() if day.startswith(period))
-        return used >= part * (float(limit) + self.raised.get(period, 0.0))
+        for name, length in PERIODS.items():
+            limit, period = self.limits.get(name), self.today[:length]
+            used = sum(usd for day, usd in self.spent.items() if day.startswith(period))
+            if limit is not None and used >= part * (float(limit) + self.raised.get(period, 0.0)):
+                return name
+        return ""

@@ -25,14 +25,8 @@ Row = dict[str, Any]
 
 SHAPE: store.Shape = {"sessions?": {"*": {"days": {"*": {"*": {"*": int}}}}}}  # of a ledger
 PRICES = os.path.join(ROOT, "config", "prices.yaml")
-TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_creation_tokens",
-    "cache_creation_1h_tokens",
-)
-SHOWN = TOKENS[:4]  # of a total
+SHOWN = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")  # of a total
+TOKENS = (*SHOWN, "cache_creation_1h_tokens")
 GROUPS = ("session", "project", "agent", "model", "day")
 ENDS = ("-", "@", ":", "[")  # what may follow the name of a priced model: a date, a region, a variant
 
@@ -89,12 +83,7 @@ def taken(cost: Mapping[str, Any] | None, days: Mapping[str, Any], last_id: str 
     merged = _merged((cost or {}).get("days") or {}, days)
     if not merged:
         return None
-    return {**total(merged), "last_id": last_id or (cost or {}).get("last_id"), "days": merged}
-
-
-def total(days: Mapping[str, Mapping[str, Counts]]) -> dict[str, Any]:
-    """The sum of several days, as `summed`."""
-    return summed(_each(days))
+    return {**summed(_each(merged)), "last_id": last_id or (cost or {}).get("last_id"), "days": merged}
 
 
 def summed(found: Iterable[Row]) -> Row:
@@ -116,7 +105,8 @@ def save(home: str, sessions: Iterable[Mapping[str, Any]]) -> None:
     months: dict[str, dict[str, Any]] = {}
     for session in sessions:
         for day, models in ((session.get("cost") or {}).get("days") or {}).items():
-            entry = months.setdefault(day[:7], {}).setdefault(session["id"], {"days": {}, **_names(session)})
+            names = {name: session.get(name) for name in ("project_id", "agent", "issue_id")}
+            entry = months.setdefault(day[:7], {}).setdefault(session["id"], {"days": {}, **names})
             entry["days"][day] = models
     for month, entries in months.items():
         store.update(paths.ledger(home, month), functools.partial(_assign, entries=entries), SHAPE)
@@ -175,10 +165,6 @@ def _each(days: Mapping[str, Mapping[str, Counts]]) -> Iterator[Row]:
     for day, models in days.items():
         for model, counts in models.items():
             yield {"day": day, "model": model, **counts, "cost_usd": usd(model, counts)}
-
-
-def _names(session: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: session.get(name) for name in ("project_id", "agent", "issue_id")}
 
 
 def _assign(ledger: dict[str, Any], entries: Mapping[str, Any]) -> None:

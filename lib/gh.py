@@ -205,8 +205,9 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     argv += ["--header", f"If-None-Match: {etag}"] if etag else []
     argv += ["--input", "-"] if fields is not None else []
     text = None if fields is None else json.dumps(fields)
+    changes = method != "GET" and not str((fields or {}).get("query")).startswith("query")
     try:
-        done = proc.run("gh", argv, env=_environment(host), input=text, changes=_is_change(method, fields))
+        done = proc.run("gh", argv, env=_environment(host), input=text, changes=changes)
     except Unknown as error:
         raise NoAnswer(_noted(home, host, f"{host} did not answer within {proc.LIMITS['gh']} s")) from error
     head, _, body = done.out.replace("\r\n", "\n").partition("\n\n")
@@ -222,10 +223,6 @@ def _call(home: str, host: str, path: str, method: str, fields: Any, etag: str =
     answer = _Answer(int(status[1]), headers, body, parsed, bool(done.code))
     _note(home, host, lambda known: _count(known, answer))
     return answer
-
-
-def _is_change(method: str, fields: Any) -> bool:
-    return method != "GET" and not str((fields or {}).get("query")).startswith("query")
 
 
 def _check(home: str, host: str, what: str, answer: _Answer) -> None:

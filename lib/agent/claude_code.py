@@ -23,7 +23,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lib import ROOT, config, git
+from lib import ROOT, config, git, store
 from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
 from lib.config import Project
 from lib.errors import AoError
@@ -195,10 +195,7 @@ def _trust(repository: str) -> None:
         if entry.get("hasTrustDialogAccepted"):
             return
         entry["hasTrustDialogAccepted"] = True
-        temporary = f"{path}.{os.getpid()}.ao"
-        with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            json.dump(settings, file, indent=2)
-        os.replace(temporary, os.path.realpath(path))
+        store.replace(os.path.realpath(path), json.dumps(settings, indent=2).encode())
 
 
 @contextlib.contextmanager

@@ -152,12 +152,7 @@ def _contexts(raw: Raw) -> Raw:
     return found
 
 
-def _threads(raw: Raw) -> Raw:
-    found: Raw = raw["reviewThreads"]
-    return found
-
-
-CONNECTIONS: dict[str, Callable[[Raw], Raw]] = {"checks": _contexts, "threads": _threads}
+CONNECTIONS: dict[str, Callable[[Raw], Raw]] = {"checks": _contexts, "threads": lambda raw: raw["reviewThreads"]}
 
 
 def _complete(home: str, repo: gh.Repo, raw: Raw) -> int:
