@@ -25,10 +25,7 @@ from lib.agent import Session, Story
 State = dict[str, Any]
 Entry = dict[str, Any]  # a line of a transcript
 
-MONTHS = (
-    "",
-    *["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
-)  # whatever the locale
+MONTHS = ["", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]  # whatever the locale
 MOST = 64 << 20  # bytes of one file that are read at once; the rest is read by the next looks
 IDS_KEPT = 100  # of messages that were counted already
 LOOK_BACK = 8 << 20  # bytes of a transcript in which a message is looked for
@@ -36,6 +33,7 @@ LONGEST = 1500  # characters of a question, and of what blocks an agent
 LONGEST_NAME = 100  # of a model
 MOST_TOKENS = 10**12  # more than any message has
 NOT_ONE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # of a line that is not as it should be
+SETTLED = 2.0  # seconds without a change after which a time of change tells of the next one
 SAID_MINUTES = 60.0  # seconds that a limit may last beyond the minute that is named
 TRY_AGAIN = 900.0  # seconds after which a limit whose end is not said is tried again
 
@@ -75,7 +73,7 @@ def appended(state: State, path: str) -> Iterator[bytes]:
     places[path] = [found.st_ino, offset + end]
 
 
-def tail(path: str, most: int = 1 << 18) -> list[bytes]:
+def tail(path: str, most: int = LOOK_BACK) -> list[bytes]:
     """The last whole lines of a file, of at most so many bytes."""
     try:
         with open(path, "rb") as file:
@@ -97,7 +95,7 @@ def learn(state: State, path: str, take: Callable[[Entry], None]) -> None:
 
 def words(path: str, said: Callable[[Entry], str], mark: bytes = b"") -> Iterator[str]:
     """What a person said by the last lines of a transcript, of those that hold `mark`."""
-    for line in tail(path, LOOK_BACK):
+    for line in tail(path):
         if mark in line:
             with contextlib.suppress(*NOT_ONE):
                 yield said(parsed(line))

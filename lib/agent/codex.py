@@ -60,7 +60,6 @@ RESETS = re.compile(
 )
 LOGINS = ("OPENAI_API_KEY", "CODEX_API_KEY")
 LONGEST_FIRST_LINE = 4 << 20
-SETTLED = 2.0  # seconds without a new file after which a folder's time of change tells of the next one
 DAY = datetime.timedelta(days=1)
 
 
@@ -174,7 +173,7 @@ def _rollouts(session: Session, state: dict[str, Any]) -> dict[str, tuple[str, b
             changed = os.stat(folder).st_mtime
             if listed.get(folder) == changed:
                 continue
-            is_whole = time.time() - changed > SETTLED
+            is_whole = time.time() - changed > _tale.SETTLED
             for name in sorted(os.listdir(folder)):
                 path = os.path.join(folder, name)
                 try:

@@ -23,7 +23,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
-from lib import clock, config, git, proc
+from lib import cache, clock, config, git, proc
 from lib.agent import Check, Launch, Reading, Session, Story, _program, _screen, _tale
 from lib.config import Project
 from lib.errors import AoError, Unknown
@@ -54,7 +54,6 @@ QUESTIONS = """
     SELECT data FROM part WHERE message_id = ? AND json_extract(data, '$.tool') = 'question'
     AND json_extract(data, '$.state.status') = 'running'"""
 PATIENCE = 1.0  # seconds that a reader waits for the file
-SETTLED = 2.0  # seconds without a write after which the files' times of change tell of the next one
 
 BOX_END = re.compile(r"^\s*╹▀{20}")
 BAR = re.compile(r"^\s*┃ ?")
@@ -208,12 +207,8 @@ def _ask(session: Session, query: str, *values: Any) -> list[tuple[Any, ...]]:
 
 def _signature(path: str) -> tuple[list[Any], bool]:
     """What changes with the file and its journal, and whether that was long enough ago to tell of the next change."""
-    found = list[Any]()
-    for name in (path, f"{path}-wal"):
-        with contextlib.suppress(OSError):
-            stat = os.stat(name)
-            found.append([stat.st_ino, stat.st_size, stat.st_mtime])
-    return found, all(time.time() - one[2] > SETTLED for one in found)
+    found = [cache.signature(name) for name in (path, f"{path}-wal")]
+    return found, all(time.time() - one[0] / 1e9 > _tale.SETTLED for one in found if one)
 
 
 def _said(session: Session) -> list[tuple[str, str]]:
