@@ -143,11 +143,11 @@ def test_a_usage_limit_parks_it_until_its_end_and_it_goes_on_by_itself(world):
     world.turn(ahead=until - time.time() - 30)
     record = world.record(id)
     assert record["hold"] and "agent-stuck" not in record["conditions"]
-    world.model.on("usage limit is over", Run("touch went-on.txt"), Say("Done."))
+    world.model.on("usage limit should be over", Run("touch went-on.txt"), Say("Done."))
     later = until - time.time() + 120
     went_on = os.path.join(record["workspace_path"], "went-on.txt")
     record = world.until(id, lambda one: is_told(one) and os.path.exists(went_on), "it to go on", ahead=later)
-    assert record["hold"] is None and world.heard("usage limit is over") == 1
+    assert record["hold"] is None and world.heard("usage limit should be over") == 1
 
 
 def test_a_killed_agent_comes_back_in_its_conversation_and_gets_what_it_was_sent(world):
