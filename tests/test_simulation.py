@@ -22,7 +22,7 @@ QUICK = (  # mistakes that are noticed in a second or two
     "only_what_was_ready_is_merged",
     "what_a_dead_process_began_is_settled",
 )
-SEEDS = range(1, 21)  # that are given the chance to notice a mistake
+SEEDS = range(1, 41)  # that are given the chance to notice a mistake
 
 
 def test_a_seed_keeps_its_promises_while_processes_die():
