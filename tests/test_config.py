@@ -198,11 +198,6 @@ def test_a_check_may_have_several_lines(write):
     assert config.setting(found.projects["shop"], "ci")[0]["run"] == "make\nmake test\n"
 
 
-def test_a_file_that_is_gone_is_named_once(tmp_path):
-    with pytest.raises(AoError, match=r"^cannot read '[^']*ao.yaml': No such file or directory$"):
-        config.load(str(tmp_path / "ao.yaml"))
-
-
 def test_what_is_wrong_is_not_missing_besides(write):
     path = write("projects:\n  shop:\n    path: 3\n    ci: [{name: 3, run: make}]\n    agent_config: x\n")
     assert config.examine(path)[1] == {

@@ -13,9 +13,10 @@ from conftest import ROOT, until
 from talking import act, change, clock, configure, confirm, logged_events, look, pull, record, red, told
 from terminals import launch
 
-from lib import cli, effects, notify, paths, proc, react, rounds, sessions, status, store
+from lib import cli, costs, effects, notify, paths, proc, react, rounds, sessions, status, store, tell
 from lib.errors import AoError, Unknown
 from lib.notifier import stdout
+from lib.rules import KEYS
 from lib.runtime import tmux
 from lib.scm import Blocked, Comment, Failure, local
 from lib.tracker import local as tracker
@@ -478,6 +479,19 @@ def test_sessions_lost_together_are_one_piece_of_news(home):
     assert "shop-1, shop-2, shop-3, shop-4" in told(home)[0]
     assert act(home, 60) == []
     assert all(condition(home, "agent-exited", f"shop-{number}")["result"]["ok"] for number in range(1, 5))
+
+
+def test_what_no_budget_counts_is_told_once_with_its_model(home):
+    configure(home, budget={"day_usd": 5.0})
+    record(home)
+    change(home, cost=costs.taken(None, {"2023-11-14": {"new-model": {"input_tokens": 5}}}))
+    assert act(home) == ["shop-1 cost-unknown notify"]
+    assert "no price of new-model is known" in told(home)[0] and "ao-cost --rebuild" in told(home)[0]
+    assert act(home, 60) == [] and len(told(home)) == 1
+
+
+def test_every_condition_has_a_sentence_for_people():
+    assert set(tell.HEADLINES) == set(KEYS)
 
 
 def test_one_that_is_lost_alone_is_not_called_a_reboot(home):

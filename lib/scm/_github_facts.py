@@ -81,9 +81,7 @@ def _key(node: Raw) -> tuple[str, str]:
     return str((run.get("workflow") or {}).get("name") or ""), str(node.get("name") or node.get("context"))
 
 
-def comments(
-    raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any], remarks: Iterable[Raw] = ()
-) -> list[Comment]:
+def comments(raw: Raw, threads: Mapping[str, Raw], session: Mapping[str, Any], remarks: Iterable[Raw]) -> list[Comment]:
     """What reviewers wrote that is not settled and not answered; `threads` are those that are open, with comments.
 
     Nobody can settle the words of a review: they are about the head that they were written for, and count until the
@@ -112,7 +110,7 @@ def comments(
 
 def talked_about(raw: Raw) -> list[str]:
     """The ids of what may have comments that count: its open threads, and itself."""
-    return [*open_threads(raw), *[raw["id"]] * bool(raw["totalCommentsCount"])] if raw["state"] == "OPEN" else []
+    return [*_open_threads(raw), *[raw["id"]] * bool(raw["totalCommentsCount"])] if raw["state"] == "OPEN" else []
 
 
 def _is_untold(session: Mapping[str, Any], at: str, said: Comment) -> bool:
@@ -139,7 +137,7 @@ def has_said(raw: Raw, threads: Mapping[str, Raw], said: Said) -> bool:
     return wanted in [(r["state"], r["body"], (r["commit"] or {}).get("oid"), r["viewerDidAuthor"]) for r in reviews]
 
 
-def open_threads(raw: Raw) -> list[str]:
+def _open_threads(raw: Raw) -> list[str]:
     return [thread["id"] for thread in raw["threads"] if not thread["isResolved"]]
 
 

@@ -22,8 +22,7 @@ def add(record: _pulls.Record, session: str, at: str, said: Said) -> None:
     if said["decision"] != "commented":
         refuse_author(record, said["author"], session, "reviews")
     reviews = record["reviews"]
-    entry = {"author": said["author"], "session": session, "decision": said["decision"]}
-    entry |= {"head_sha": record["head_sha"], "resolved": False, **said}
+    entry = {**said, "session": session, "head_sha": record["head_sha"], "resolved": False}
     newest: Mapping[str, Any] = next((one for one in reversed(reviews) if one["author"] == said["author"]), {})
     if all(newest.get(key) == value for key, value in entry.items()):
         return  # who was killed after it was saved, and writes it again, says nothing new
